@@ -1,0 +1,330 @@
+"""Raw record batches to canonical ones; rows that break the schema leave, with why.
+
+Each rule is one vectorised check over a column. A row leaves with the first rule it
+breaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import columns, expressions, hashing, plan, split
+from pipeline.columns import any_in_row, list_array
+from tfmtl.errors import DataError
+from tfmtl.schema import expression
+from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.task import TaskSpec
+
+TEXT_LIMIT = 1_000_000
+"""Longest text of a cell, in bytes."""
+_KEPT_TEXT = 65_536  # of a rejected cell: enough to see what it was
+
+REJECTED_SCHEMA_HEAD = [
+    ("reason", pa.large_string()),
+    ("file", pa.large_string()),
+    ("row", pa.int64()),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a batch comes from: its file, and its first row there."""
+
+    file: int
+    path: str
+    first_row: int
+
+
+class _Faults:
+    """The first broken rule of each row."""
+
+    def __init__(self, rows: int) -> None:
+        self.codes = np.zeros(rows, np.int32)
+        self.reasons = [""]
+
+    def add(self, bad: np.ndarray, reason: str) -> None:
+        if bad.any():
+            self.codes[bad & (self.codes == 0)] = len(self.reasons)
+            self.reasons.append(reason)
+
+
+class Validator:
+    """Turns raw batches into canonical ones (`plan.canonical_schema`)."""
+
+    def __init__(self, dataset: DatasetSpec) -> None:
+        self._dataset = dataset
+        self._inputs = plan.raw_inputs(dataset)
+        self._schema = plan.canonical_schema(dataset)
+        self.columns = plan.raw_columns(dataset)
+
+    def __call__(
+        self, batch: pa.RecordBatch, place: Place
+    ) -> tuple[pa.RecordBatch, pa.Table | None]:
+        """Checks a batch.
+
+        Args:
+            batch: Holds all of `columns`.
+            place: Where it comes from.
+
+        Returns:
+            The canonical batch of the good rows, and the rejected rows as a table of
+            reason, file, row and the raw columns as text; None where there are none.
+
+        Raises:
+            DataError: A whole column has a type that cannot be used.
+        """
+        rows = batch.num_rows
+        raw = {c: columns.decoded(batch.column(c)) for c in self.columns}
+        faults = _Faults(rows)
+        for column, array in raw.items():
+            self._check_text(column, array, faults)
+        out: dict[str, pa.Array] = {}
+        lengths: dict[str, tuple[str, np.ndarray]] = {}
+        for item in self._inputs:
+            try:
+                out[item.name] = self._input(item, raw[item.column], faults, lengths)
+            except (DataError, pa.ArrowException) as error:
+                raise DataError(
+                    f"column {item.column!r} of {place.path!r} cannot be read as the "
+                    f"input {item.name!r}: {error}"
+                ) from error
+        for task in self._dataset.tasks:
+            self._task(task, raw, rows, faults, out)
+        self._keys(raw, rows, faults, out)
+        out[plan.SPLIT], bad = _as_array(split.by_column(self._dataset, raw, rows))
+        faults.add(bad, self._split_reason())
+        self._order(raw, rows, place, out)
+        canonical = pa.RecordBatch.from_arrays(
+            [out[f.name].cast(f.type) for f in self._schema], schema=self._schema
+        )
+        if not faults.codes.any():
+            return canonical, None
+        good = pa.array(faults.codes == 0)
+        return canonical.filter(good), self._rejected(raw, faults, place)
+
+    def broken_lines(self, lines: tuple[str, ...], path: str) -> pa.Table:
+        """Rejected rows for CSV lines with a wrong number of fields."""
+        data: dict[str, Any] = {
+            "reason": ["wrong number of fields"] * len(lines),
+            "file": [path] * len(lines),
+            "row": [-1] * len(lines),
+        }
+        schema = self.rejected_schema
+        for column in self.columns:
+            data[column] = [None] * len(lines)
+        data["line"] = [line[:_KEPT_TEXT] for line in lines]
+        return pa.table(data, schema=schema)
+
+    @property
+    def rejected_schema(self) -> pa.Schema:
+        """Schema of the dead-letter files."""
+        names = [c for c in self.columns if c not in ("reason", "file", "row", "line")]
+        text = [(c, pa.large_string()) for c in (*names, "line")]
+        return pa.schema(REJECTED_SCHEMA_HEAD + text)
+
+    def _check_text(self, column: str, array: pa.Array, faults: _Faults) -> None:
+        if columns.is_text(array.type):
+            long = pc.greater(pc.binary_length(array), TEXT_LIMIT)
+            bad = pc.fill_null(long, False).to_numpy(zero_copy_only=False)
+            faults.add(bad, f"column {column!r}: text over {TEXT_LIMIT:,} bytes")
+        elif columns.is_list(array.type) and columns.is_text(array.type.value_type):
+            flat, lengths = columns.lists(array, None)
+            long = pc.fill_null(pc.greater(pc.binary_length(flat), TEXT_LIMIT), False)
+            bad = any_in_row(long.to_numpy(zero_copy_only=False), lengths)
+            faults.add(bad, f"column {column!r}: text over {TEXT_LIMIT:,} bytes")
+
+    def _input(
+        self,
+        item: plan.RawInput,
+        array: pa.Array,
+        faults: _Faults,
+        lengths: dict[str, tuple[str, np.ndarray]],
+    ) -> pa.Array:
+        where = f"column {item.column!r}"
+        if item.kind == "string":
+            values, bad = columns.strings(array)
+            faults.add(bad, f"{where}: invalid UTF-8")
+            return values
+        if item.kind == "float":
+            numbers, bad = columns.numbers(array)
+            faults.add(bad, f"{where}: not a number")
+            return pa.array(_float32(numbers, where, faults))
+        if item.kind == "time":
+            ticks, bad = columns.times(array, item.unit, item.unit)
+            faults.add(bad, f"{where}: not a time")
+            return pa.array(ticks)
+        flat, counts = columns.lists(array, item.separator)
+        if item.kind == "vector":
+            return _vector(item, array, flat, counts, faults)
+        if item.sequence is not None:
+            first, expected = lengths.setdefault(item.sequence, (item.column, counts))
+            faults.add(
+                counts != expected,
+                f"sequence {item.sequence!r}: columns {first!r} and {item.column!r} "
+                "have unequal lengths",
+            )
+        if item.kind == "strings":
+            values, bad = columns.strings(flat)
+            faults.add(any_in_row(bad, counts), f"{where}: invalid UTF-8")
+            return list_array(values, counts)
+        numbers, bad = columns.numbers(flat)
+        faults.add(any_in_row(bad, counts), f"{where}: not a number")
+        faults.add(any_in_row(np.isinf(numbers), counts), f"{where}: infinite")
+        return list_array(pa.array(numbers.astype(np.float32)), counts)
+
+    def _task(
+        self,
+        task: TaskSpec,
+        raw: dict[str, pa.Array],
+        rows: int,
+        faults: _Faults,
+        out: dict[str, pa.Array],
+    ) -> None:
+        where = f"task {task.name!r}"
+        label, bad = expressions.evaluate(expression.parse(task.label), raw, rows)
+        faults.add(bad, f"{where}: the label is no number")
+        if task.observed_when is not None:
+            population = expression.parse(task.observed_when)
+            observed, bad = expressions.evaluate(population, raw, rows)
+            faults.add(bad, f"{where}: `observed_when` is no number")
+            label = np.where(expressions.holds(observed), label, np.nan)
+        known = ~np.isnan(label)
+        if task.type == "binary":
+            bad = known & (label != 0) & (label != 1)
+            faults.add(bad, f"{where}: the label is not 0 or 1")
+        elif task.type == "multiclass":
+            classes = task.classes or 0
+            bad = known & (
+                (label != np.floor(label)) | (label < 0) | (label >= classes)
+            )
+            faults.add(bad, f"{where}: the label is no class in 0 .. {classes - 1}")
+        elif task.transform == "log1p":
+            faults.add(known & (label < 0), f"{where}: the label is negative")
+        out[f"label/{task.name}"] = pa.array(
+            _float32(label, f"{where}: the label is", faults)
+        )
+        if task.weight is not None:
+            weight, bad = columns.numbers(raw[task.weight])
+            bad |= known & ~((weight >= 0) & np.isfinite(weight))
+            faults.add(bad, f"{where}: the weight is missing, negative or infinite")
+            # A weight without a label has no effect, whatever the column says.
+            weight = np.where(known, weight, 0.0)
+            out[f"weight/{task.name}"] = pa.array(
+                _float32(weight, f"{where}: the weight is", faults)
+            )
+
+    def _keys(
+        self,
+        raw: dict[str, pa.Array],
+        rows: int,
+        faults: _Faults,
+        out: dict[str, pa.Array],
+    ) -> None:
+        keys = self._dataset.keys
+        for name in ("row", "user", "group"):
+            column = getattr(keys, name)
+            if column is not None:
+                out[f"key/{name}"], bad = columns.strings(raw[column])
+                faults.add(bad, f"column {column!r}: invalid UTF-8")
+        if keys.timestamp is not None:
+            ticks, bad = columns.times(raw[keys.timestamp], keys.timestamp_unit, "us")
+            bad |= ticks == plan.MISSING_TIME
+            faults.add(bad, f"column {keys.timestamp!r}: missing or not a time")
+            out["key/timestamp"] = pa.array(ticks)
+
+    def _order(
+        self,
+        raw: dict[str, pa.Array],
+        rows: int,
+        place: Place,
+        out: dict[str, pa.Array],
+    ) -> None:
+        """What rows are sharded and sorted by: their content, or where they stood."""
+        if self._dataset.deduplicate:
+            content = [raw[c] for c in self.columns]
+            order = hashing.hash_rows(content, 1)
+            out[plan.ORDER_2] = pa.array(hashing.hash_rows(content, 2))
+        else:
+            row = np.arange(place.first_row, place.first_row + rows, dtype=np.uint64)
+            file = hashing.mix(np.array([place.file], np.uint64))
+            order = hashing.mix(hashing.mix(row) ^ file)
+        out[plan.ORDER] = pa.array(order)
+        if self._dataset.keys.group is not None:
+            text = out["key/group"]
+            # Rows without a group are no group: each stands alone.
+            alone = pc.equal(text, "").to_numpy(zero_copy_only=False)
+            group = np.where(alone, order, hashing.hash_array(text, 3))
+            out[plan.GROUP] = pa.array(group)
+
+    def _split_reason(self) -> str:
+        column = getattr(self._dataset.split, "column", "")
+        return f"column {column!r}: names no split"
+
+    def _rejected(
+        self, raw: dict[str, pa.Array], faults: _Faults, place: Place
+    ) -> pa.Table:
+        where = np.flatnonzero(faults.codes)
+        reasons = pa.array(faults.reasons, pa.large_string())
+        data: dict[str, Any] = {
+            "reason": reasons.take(pa.array(faults.codes[where])),
+            "file": pa.array([place.path] * len(where), pa.large_string()),
+            "row": pa.array(where + place.first_row),
+            "line": pa.nulls(len(where), pa.large_string()),
+        }
+        for column in self.columns:
+            data.setdefault(column, _readable(raw[column].take(pa.array(where))))
+        return pa.table(data).select(self.rejected_schema.names)
+
+
+def _as_array(pair: tuple[np.ndarray, np.ndarray]) -> tuple[pa.Array, np.ndarray]:
+    return pa.array(pair[0]), pair[1]
+
+
+def _float32(values: np.ndarray, where: str, faults: _Faults) -> np.ndarray:
+    """Casts to float32; what does not fit is a fault, NaN stays."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    faults.add(np.isinf(narrow), f"{where}: infinite or too large for a float")
+    return narrow
+
+
+def _vector(
+    item: plan.RawInput,
+    array: pa.Array,
+    flat: pa.Array,
+    counts: np.ndarray,
+    faults: _Faults,
+) -> pa.Array:
+    """float32 [rows, size]; a missing vector is all NaN."""
+    where = f"column {item.column!r}"
+    missing = counts == 0
+    wrong = ~missing & (counts != item.size)
+    faults.add(wrong, f"{where}: a vector whose size is not {item.size}")
+    numbers, bad = columns.numbers(flat)
+    broken = bad | ~np.isfinite(numbers)
+    faults.add(any_in_row(broken, counts), f"{where}: a vector with a missing element")
+    matrix = np.full((len(counts), item.size), np.nan, np.float32)
+    fits = np.repeat(~missing & ~wrong, counts)
+    matrix[~missing & ~wrong] = numbers[fits].reshape(-1, item.size)
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), item.size)
+
+
+def _readable(array: pa.Array) -> pa.Array:
+    """Cells of rejected rows as text that any tool can read."""
+    values = []
+    for value in array.to_pylist():
+        if value is None:
+            values.append(None)
+            continue
+        if isinstance(value, bytes):
+            value = value[:_KEPT_TEXT].decode("utf-8", "backslashreplace")
+        elif not isinstance(value, str):
+            value = json.dumps(value, default=repr)
+        values.append(value[:_KEPT_TEXT])
+    return pa.array(values, pa.large_string())

@@ -1,0 +1,1 @@
+"""Parts of the log simulator; `tfmtl.adapters.simulate` is the public entry."""

@@ -1,0 +1,55 @@
+"""Weights that never change: all equal, or set by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import field_validator
+
+from tfmtl._keras import tf
+from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskStats
+from tfmtl.errors import ConfigError
+
+
+class Equal(LossWeighting):
+    """Every task's loss counts 1: the control of every balancer."""
+
+    citation = "control: the sum of the losses"
+
+    def weigh(self, stats: TaskStats) -> Any:
+        return tf.ones_like(stats.losses)
+
+
+class FixedConfig(BalancerConfig):
+    """Settings of Fixed."""
+
+    weights: dict[str, float]
+    """Task to weight, >= 0; tasks not named count 1."""
+
+    @field_validator("weights")
+    @classmethod
+    def _not_negative(cls, weights: dict[str, float]) -> dict[str, float]:
+        wrong = {t: w for t, w in weights.items() if not 0 <= w < float("inf")}
+        if wrong:
+            raise ValueError(f"weights must be finite and >= 0. Received: {wrong}")
+        return weights
+
+
+class Fixed(LossWeighting):
+    """Weights set by hand."""
+
+    Config = FixedConfig
+    citation = "control: weights set by hand or by search"
+    config: FixedConfig
+
+    def __init__(self, tasks: tuple[str, ...], config: FixedConfig) -> None:
+        super().__init__(tasks, config)
+        unknown = sorted(set(config.weights) - set(tasks))
+        if unknown:
+            raise ConfigError(
+                f"`balancer.config.weights` names {unknown}; tasks: {list(tasks)}"
+            )
+        self._weights = [config.weights.get(t, 1.0) for t in tasks]
+
+    def weigh(self, stats: TaskStats) -> Any:
+        return tf.constant(self._weights, stats.losses.dtype)

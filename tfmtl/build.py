@@ -1,0 +1,162 @@
+"""The composition root: experiment -> objects. The only place that resolves names."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pydantic
+
+from tfmtl._keras import keras, tf
+from tfmtl.balance import BALANCERS, LossWeighting
+from tfmtl.data.read import Reader
+from tfmtl.errors import ConfigError
+from tfmtl.losses import TaskLosses
+from tfmtl.models import MODELS, MultiTaskModel
+from tfmtl.optim import OptimizerGroups
+from tfmtl.schema.base import Spec
+from tfmtl.schema.experiment import ComponentSpec, Experiment
+from tfmtl.schema.load import explain
+from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.training.trainer import Trainer
+
+
+def resolve(component: ComponentSpec, known: Mapping[str, type], what: str) -> Any:
+    """The class that an experiment names: one of ours, or `package.module:Class`.
+
+    Raises:
+        ConfigError: The name is unknown, or the path leads to no class.
+    """
+    name = component.class_name
+    if name in known:
+        return known[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"`{what}.class` must be one of {sorted(known)}, or package.module:Class. "
+            f"Received: {name!r}"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"`{what}.class` = {name!r} cannot be imported: {error}"
+        ) from error
+    if not isinstance(found, type):
+        raise ConfigError(f"`{what}.class` = {name!r} is no class")
+    return found
+
+
+def resolve_config(component: ComponentSpec, found: Any, what: str) -> Spec:
+    """The checked settings of a class.
+
+    Raises:
+        ConfigError: A setting is unknown or out of bounds.
+    """
+    try:
+        config: Spec = found.Config.model_validate(component.config)
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, f"{what}.config", found.Config)) from error
+    return config
+
+
+def check(experiment: Experiment) -> None:
+    """Checks what the schema cannot: class names, their settings, losses.
+
+    Raises:
+        ConfigError: One of them is wrong.
+    """
+    model = resolve(experiment.model, MODELS, "model")
+    resolve_config(experiment.model, model, "model")
+    make_balancer(experiment)
+    tasks = experiment.dataset.tasks
+    TaskLosses(tasks, {t.name: t.name for t in tasks})
+
+
+def make_balancer(experiment: Experiment) -> LossWeighting:
+    """The experiment's balancer."""
+    found = resolve(experiment.balancer, BALANCERS, "balancer")
+    config = resolve_config(experiment.balancer, found, "balancer")
+    balancer: LossWeighting = found(experiment.dataset.task_names, config)
+    return balancer
+
+
+def make_model(
+    experiment: Experiment, manifest: DatasetManifest, directory: pathlib.Path
+) -> MultiTaskModel:
+    """The experiment's model with its variables created.
+
+    Args:
+        experiment: Names the class, its settings and the seed.
+        manifest: Of the data set.
+        directory: The dataset directory, for the vectors of side tables.
+    """
+    found = resolve(experiment.model, MODELS, "model")
+    config = resolve_config(experiment.model, found, "model")
+    policy = keras.mixed_precision.global_policy()
+    if experiment.training.precision == "bfloat16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model: MultiTaskModel = found(
+            manifest,
+            config,
+            seed=experiment.seed,
+            regularization=experiment.regularization,
+            side_tables={
+                name: np.load(directory / path)
+                for name, path in manifest.side_tables.items()
+            },
+        )
+        model(empty_features(manifest), training=False)
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    return model
+
+
+def empty_features(manifest: DatasetManifest, rows: int = 2) -> dict[str, Any]:
+    """Features of rows in which everything is missing; builds a model's variables."""
+    dtypes = {"int": tf.int32, "float": tf.float32}
+    features = {}
+    for column in manifest.columns:
+        if "/" not in column.name:
+            shape = [rows] if column.shape == "scalar" else [rows, column.size]
+            features[column.name] = tf.zeros(shape, dtypes[column.dtype])
+    return features
+
+
+def make_trainer(
+    experiment: Experiment, model: MultiTaskModel, planned_steps: int
+) -> Trainer:
+    """Model, losses, balancer and optimizers as one."""
+    losses = TaskLosses(
+        model.tasks, {t.name: model.trained_output(t) for t in model.tasks}
+    )
+    optimizers = OptimizerGroups(
+        experiment.optimizers, model.variable_groups(), planned_steps
+    )
+    return Trainer(model, losses, make_balancer(experiment), optimizers)
+
+
+def make_reader(
+    experiment: Experiment,
+    manifest: DatasetManifest,
+    directory: pathlib.Path,
+    *splits: str,
+    train: bool = False,
+    keys: bool = False,
+) -> Reader:
+    """A reader of splits: shuffled to train on, in order to evaluate."""
+    spec = experiment.training
+    return Reader(
+        directory=directory,
+        manifest=manifest,
+        splits=splits,
+        batch_size=spec.batch_size if train else max(spec.batch_size, 8192),
+        shuffle=spec.shuffle if train else "none",
+        seed=experiment.seed,
+        pool_blocks=spec.shuffle_blocks if train else 4,
+        keys=keys,
+    )

@@ -1,0 +1,38 @@
+"""`tfmtl config check`."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from tfmtl.cli.base import IN_FILE, Command, example, set_option
+
+
+@click.command(
+    cls=Command,
+    epilog=example(
+        "tfmtl config check experiment.yaml",
+        "tfmtl config check experiment.yaml --set model.class=MMoE",
+    ),
+)
+@click.argument("experiment", type=IN_FILE)
+@set_option
+def check(experiment: pathlib.Path, overrides: tuple[str, ...]) -> None:
+    """Check EXPERIMENT: the file, then the settings of its model and balancer."""
+    from tfmtl.cli.logs import import_tensorflow
+    from tfmtl.schema.load import load_experiment
+
+    spec = load_experiment(experiment, overrides)
+    import_tensorflow()
+
+    from tfmtl import build
+
+    build.check(spec)
+    data = spec.dataset
+    click.echo(
+        f"{experiment} is sound: {spec.name}, {len(data.features)} features, "
+        f"{len(data.tasks)} tasks ({', '.join(data.task_names)}), "
+        f"{len(data.scenario_values)} scenarios, model {spec.model.class_name}, "
+        f"balancer {spec.balancer.class_name}"
+    )

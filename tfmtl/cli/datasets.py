@@ -1,0 +1,65 @@
+"""How the command line shows a dataset directory."""
+
+from __future__ import annotations
+
+import datetime
+
+import click
+
+from tfmtl.cli.console import print_table
+from tfmtl.schema.manifest import DatasetManifest
+
+
+def print_manifest(manifest: DatasetManifest) -> None:
+    """Prints rows, positive rates, vocabularies and warnings of a dataset."""
+    counts = manifest.counts
+    click.echo(
+        f"read {counts.read:,} rows: {counts.written:,} written, "
+        f"{counts.rejected:,} rejected, {counts.duplicates:,} duplicates, "
+        f"{counts.dropped:,} outside the split"
+    )
+    rows: list[list[object]] = []
+    for name, split in manifest.splits.items():
+        time = f"{_day(split.timestamp_min)} .. {_day(split.timestamp_max)}"
+        rows.append([name, "all", split.rows, time, *_means(split.tasks, manifest)])
+        for scenario, count in split.scenarios.items():
+            cells = {task: cells.get(scenario) for task, cells in split.cells.items()}
+            rows.append([name, scenario, count, "", *_means(cells, manifest)])
+    tasks = list(manifest.dataset.task_names)
+    print_table(
+        "rows, and mean label where there is one",
+        ["split", "scenario", "rows", "time (UTC)", *tasks],
+        rows,
+        numbers=["rows", *tasks],
+    )
+    if manifest.vocabularies:
+        print_table(
+            "vocabularies",
+            ["name", "values", "left out", "table rows"],
+            [[n, v.size, v.dropped, v.rows] for n, v in manifest.vocabularies.items()],
+            numbers=["values", "left out", "table rows"],
+        )
+    for reason, count in manifest.rejected.items():
+        click.echo(f"rejected {count:,}: {reason}")
+    for warning in manifest.warnings:
+        click.echo(f"warning: {warning}")
+
+
+def _means(stats: object, manifest: DatasetManifest) -> list[float | None]:
+    found = stats if isinstance(stats, dict) else {}
+    means: list[float | None] = []
+    for task in manifest.dataset.task_names:
+        cell = found.get(task)
+        means.append(cell.mean if cell is not None else None)
+    return means
+
+
+def _day(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    # The manifest counts seconds; a year past 9999 is a number without a calendar.
+    try:
+        moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g}"
+    return moment.strftime("%Y-%m-%d %H:%M")

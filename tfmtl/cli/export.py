@@ -1,0 +1,52 @@
+"""`tfmtl export`."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from tfmtl.cli.base import IN_FOLDER, OUT_FOLDER, Command, example
+
+
+@click.command(
+    cls=Command,
+    epilog=example("tfmtl export run --output model", "tfmtl serve model"),
+)
+@click.argument("run", type=IN_FOLDER)
+@click.option(
+    "--output",
+    type=OUT_FOLDER,
+    required=True,
+    help="Model directory; the export becomes a numbered version in it.",
+)
+@click.option(
+    "--version", type=click.IntRange(1), help="Its number; the next by default."
+)
+@click.option("--dataset", type=IN_FOLDER, help="Where the dataset lies now, if moved.")
+def export(
+    run: pathlib.Path,
+    output: pathlib.Path,
+    version: int | None,
+    dataset: pathlib.Path | None,
+) -> None:
+    """Export the best model of RUN for TensorFlow Serving.
+
+    The SavedModel holds the transform graph, so that it takes raw columns, and needs
+    neither the dataset nor the run directory any more.
+    """
+    from tfmtl.cli.console import progress
+    from tfmtl.cli.logs import import_tensorflow
+
+    import_tensorflow()
+
+    from tfmtl import workflow
+
+    with progress() as listener:
+        manifest = workflow.export(
+            run, output, version=version, dataset=dataset, listener=listener
+        )
+    click.echo(
+        f"exported {manifest.name} ({manifest.model}, {manifest.parameters:,} "
+        f"parameters) to {output}; outputs: {', '.join(manifest.outputs)}"
+    )

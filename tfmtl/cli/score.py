@@ -1,0 +1,46 @@
+"""`tfmtl score`: predictions for raw rows, without a server."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
+
+
+@click.command(
+    cls=Command,
+    epilog=example(
+        "tfmtl score model --input 'new/*.parquet' --output scores.parquet",
+        "tfmtl score run --input new.csv --output scores.parquet",
+    ),
+)
+@click.argument("model_or_run", type=IN_FOLDER)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    metavar="GLOB",
+    help="Raw Parquet or CSV files, the columns of training without the labels. "
+    "Repeatable.",
+)
+@click.option("--output", type=OUT_FILE, required=True, help="Parquet file to write.")
+def score(
+    model_or_run: pathlib.Path, inputs: tuple[str, ...], output: pathlib.Path
+) -> None:
+    """Predict raw rows offline, with an export or a run."""
+    if output.suffix != ".parquet":
+        raise click.BadParameter(
+            f"must end in .parquet. Received: {str(output)!r}", param_hint="'--output'"
+        )
+
+    from tfmtl.cli.logs import import_tensorflow
+
+    import_tensorflow()
+
+    from tfmtl import workflow
+
+    rows = workflow.score(model_or_run, inputs, output)
+    click.echo(f"{rows:,} rows scored: {output}")

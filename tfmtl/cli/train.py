@@ -1,0 +1,82 @@
+"""`tfmtl train`."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from tfmtl.cli.base import (
+    IN_FILE,
+    IN_FOLDER,
+    OUT_FOLDER,
+    Command,
+    example,
+    overwrite_option,
+    set_option,
+)
+
+
+@click.command(
+    cls=Command,
+    epilog=example(
+        "tfmtl train experiment.yaml --dataset dataset --run run",
+        "tfmtl train experiment.yaml --dataset dataset --run run2 \\",
+        "    --set training.epochs=3 --set optimizers.default.learning_rate=3e-4",
+        "tfmtl train experiment.yaml --dataset dataset --run run --resume",
+    ),
+)
+@click.argument("experiment", type=IN_FILE)
+@click.option(
+    "--dataset", type=IN_FOLDER, required=True, help="What `preprocess` wrote."
+)
+@click.option("--run", type=OUT_FOLDER, required=True, help="Run directory to write.")
+@click.option(
+    "--resume", is_flag=True, help="Continue from the last checkpoint in --run."
+)
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="Then train anew on train + validation, for the number of steps chosen.",
+)
+@overwrite_option
+@set_option
+def train(
+    experiment: pathlib.Path,
+    dataset: pathlib.Path,
+    run: pathlib.Path,
+    resume: bool,
+    refit: bool,
+    overwrite: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train the model of EXPERIMENT on a dataset directory.
+
+    Writes the resolved experiment, metrics.jsonl, TensorBoard events and checkpoints to
+    the run directory. SIGTERM saves a checkpoint first; --resume goes on from it.
+    """
+    if resume and overwrite:
+        raise click.UsageError(
+            "--resume continues the run and --overwrite throws it away: give one"
+        )
+
+    from tfmtl.cli.console import progress
+    from tfmtl.cli.logs import import_tensorflow
+    from tfmtl.schema.load import load_experiment
+
+    spec = load_experiment(experiment, overrides)
+    import_tensorflow()
+
+    from tfmtl import workflow
+
+    with progress() as listener:
+        workflow.train(
+            spec,
+            dataset,
+            run,
+            resume=resume,
+            overwrite=overwrite,
+            refit=refit,
+            listener=listener,
+        )
+    click.echo(f"trained: {run}. Next: tfmtl evaluate {run} --split test")

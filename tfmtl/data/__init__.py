@@ -1,0 +1,1 @@
+"""Dataset directories as `tf.data`."""

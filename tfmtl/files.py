@@ -1,0 +1,101 @@
+"""Directories and files that are whole or absent: written beside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from tfmtl.errors import ConfigError
+from tfmtl.failpoints import failpoint
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raises unless `path` may be written: absent, an empty folder, or `overwrite`.
+
+    Raises:
+        ConfigError: `path` is a file, or a folder that holds something.
+    """
+    target = pathlib.Path(path)
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise ConfigError(
+            f"`output` must be a new or an empty folder. Received: {str(target)!r}, "
+            "which holds files. Choose another folder, or pass --overwrite."
+        )
+    if target.exists() and not target.is_dir():
+        raise ConfigError(
+            f"`output` must be a folder. Received: {str(target)!r}, which is a file."
+        )
+
+
+@contextlib.contextmanager
+def atomic_directory(
+    path: str | os.PathLike[str], *, overwrite: bool = False, name: str = "directory"
+) -> Iterator[pathlib.Path]:
+    """Yields a temporary folder beside `path`, renamed to `path` if the body succeeds.
+
+    The rename is the commit: before it `path` is as it was, after it `path` is whole.
+    With `overwrite` the old folder is moved aside first and removed after the rename.
+
+    Args:
+        path: The final folder.
+        overwrite: Replace a folder that holds files.
+        name: Prefix of the failpoint `<name>/before-rename`.
+
+    Yields:
+        The temporary folder, on the same file system.
+
+    Raises:
+        ConfigError: see `check_target`.
+    """
+    target = pathlib.Path(path).absolute()
+    check_target(target, overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(
+            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
+        )
+    )
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        failpoint(f"{name}/before-rename")
+        _replace_directory(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_directory(temporary: pathlib.Path, target: pathlib.Path) -> None:
+    if not target.exists():
+        temporary.rename(target)
+        return
+    if not any(target.iterdir()):
+        target.rmdir()
+        temporary.rename(target)
+        return
+    aside = temporary.with_suffix(".old")
+    target.rename(aside)
+    temporary.rename(target)
+    shutil.rmtree(aside)
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Writes a file beside `path`, flushes it to disk and renames it to `path`."""
+    target = pathlib.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    payload = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

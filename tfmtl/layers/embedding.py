@@ -1,0 +1,420 @@
+"""Records -> vectors: one stacked table a width, one gather, one sparse update."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfmtl._keras import keras, tf
+from tfmtl.layers.dropout import Dropout, step_seed
+from tfmtl.layers.initializers import NormalRows
+from tfmtl.layers.pooling import TargetAttention, masked_mean, masked_sum
+from tfmtl.layers.seeds import child_seed
+from tfmtl.schema.experiment import RegularizationSpec
+from tfmtl.schema.feature import SequenceFeature, VectorFeature
+from tfmtl.schema.manifest import DatasetManifest
+
+
+class Embedded(NamedTuple):
+    """What a model sees of a batch.
+
+    Attributes:
+        flat: [B, D], all fields, pooled sequences, numbers and the scenario side by side.
+        fields: Feature to [B, d].
+        sequences: Feature to ([B, L, d], mask [B, L]).
+        scenario: [B] int32, or None where the data has none.
+        inspect: Name to what is worth looking at (attention weights [B, L]).
+    """
+
+    flat: Any
+    fields: dict[str, Any]
+    sequences: dict[str, tuple[Any, Any]]
+    scenario: Any
+    inspect: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+    """One id column: which rows of which table it looks up.
+
+    Attributes:
+        column: Record column.
+        table: Name of the variable.
+        dim: Width.
+        offset: Added to the ids.
+        rows: Ids are below it.
+        length: None for [B], L for [B, L].
+        droppable: Whether id dropout may replace it by "unknown".
+    """
+
+    column: str
+    table: str
+    dim: int
+    offset: int
+    rows: int
+    length: int | None
+    droppable: bool
+
+
+class FeatureEmbedding(keras.layers.Layer):  # type: ignore[misc]
+    """Embeds the columns of the records.
+
+    Tables of one width are stacked into one variable, with an offset for each
+    vocabulary; all ids of that width are looked up by one gather, whose gradient is one
+    `IndexedSlices`. Features that name the same vocabulary and width share rows.
+
+    Args:
+        manifest: Says the columns, their sizes and the features they come from.
+        regularization: Initial scale, L2 of looked-up rows, dropouts.
+        seed: Of the initial values and masks.
+        interaction: `dot` appends the dot products of all pairs of fields of one width
+            to `flat` (Naumov et al., 2019, arXiv 1906.00091, section 2.1.3).
+        side_tables: Vector feature to [rows of the key's vocabulary, size].
+        partitions: Keep so many independent copies of every table; a row says which one
+            it reads (one network per scenario).
+    """
+
+    def __init__(
+        self,
+        manifest: DatasetManifest,
+        regularization: RegularizationSpec,
+        *,
+        seed: int,
+        interaction: str = "none",
+        side_tables: Mapping[str, np.ndarray] | None = None,
+        partitions: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.regularization = regularization
+        self.seed = seed
+        self.interaction = interaction
+        self.partitions = partitions
+        self._features = {f.name: f for f in manifest.dataset.features}
+        self._slots, self._table_rows = _layout(manifest)
+        self._numeric = _numeric_columns(manifest)
+        self._tables: dict[str, Any] = {}
+        self._side_values = dict(side_tables or {})
+        self._side: dict[str, Any] = {}
+        self._attention = {
+            f.name: TargetAttention(
+                seed=child_seed(seed, f.name, "attention"), name=f"{f.name}_attention"
+            )
+            for f in manifest.dataset.features
+            if isinstance(f, SequenceFeature) and f.pooling == "attention"
+        }
+        self._projections = {
+            f.name: keras.layers.Dense(
+                f.project,
+                kernel_initializer=keras.initializers.GlorotUniform(
+                    seed=child_seed(seed, f.name, "projection")
+                ),
+                name=f"{f.name}_projection",
+            )
+            for f in manifest.dataset.features
+            if isinstance(f, VectorFeature) and f.project is not None
+        }
+        self._field_dropout = Dropout(
+            regularization.feature_dropout,
+            child_seed(seed, "fields"),
+            whole_rows=True,
+            name="field_dropout",
+        )
+        self._scenario_table: Any = None
+
+    def build(self, input_shape: Any) -> None:
+        for name, (rows, dim) in self._table_rows.items():
+            self._tables[name] = self.add_weight(
+                name,
+                [rows * self.partitions, dim],
+                dtype=tf.float32,
+                initializer=NormalRows(
+                    child_seed(self.seed, name), self.regularization.embedding_std
+                ),
+                experimental_autocast=False,
+            )
+        for feature in self._features.values():
+            if isinstance(feature, VectorFeature) and feature.table is not None:
+                self._side[feature.name] = self._side_table(feature)
+        scenario = self.manifest.dataset.scenario
+        if scenario is not None:
+            self._scenario_table = self.add_weight(
+                "scenario",
+                [len(scenario.values), scenario.dim],
+                initializer=NormalRows(child_seed(self.seed, "scenario"), 0.1),
+            )
+        super().build(input_shape)
+
+    def _side_table(self, feature: VectorFeature) -> Any:
+        values = self._side_values.get(feature.name)
+        if values is None:
+            raise ValueError(
+                f"`side_tables` must hold the vectors of feature {feature.name!r}. "
+                f"Received: {sorted(self._side_values)}"
+            )
+        return self.add_weight(
+            f"{feature.name}_vectors",
+            list(values.shape),
+            dtype=tf.float32,
+            # Read from the array when built: a constant would be kept in the graph.
+            initializer=lambda shape, dtype=None, **_: tf.convert_to_tensor(
+                values, dtype
+            ),
+            trainable=feature.trainable,
+            experimental_autocast=False,
+        )
+
+    def call(
+        self,
+        features: Mapping[str, Any],
+        training: bool = False,
+        partition: Any = None,
+    ) -> Embedded:
+        """Embeds a batch.
+
+        Args:
+            features: Record column to [B], [B, L] or [B, size].
+            training: Whether dropouts and penalties act.
+            partition: [B] int32, which copy of the tables each row reads.
+        """
+        looked_up = self._look_up(features, training, partition)
+        fields, sequences, inspect = self._fields(features, looked_up)
+        if training and self.regularization.feature_dropout:
+            for name in sorted(fields):
+                fields[name] = self._field_dropout(
+                    fields[name][:, None, :], training=True
+                )[:, 0, :]
+        parts = list(fields.values())
+        if self.interaction == "dot":
+            parts += _dot_products(fields)
+        numbers = [features[c] for c in self._numeric]
+        if numbers:
+            parts.append(tf.cast(tf.stack(numbers, axis=1), self.compute_dtype))
+        scenario = self._scenario(features)
+        if scenario is not None:
+            parts.append(self.scenario_vector(scenario))
+        flat = tf.concat(parts, axis=1)  # [B, D]
+        return Embedded(flat, fields, sequences, scenario, inspect)
+
+    def scenario_vector(self, scenario: Any) -> Any:
+        """[B] -> [B, d]; an unknown scenario is the mean of the known ones."""
+        count = self._scenario_table.shape[0]
+        known = tf.one_hot(scenario, count, dtype=self.compute_dtype)
+        shares = tf.where((scenario < count)[:, None], known, 1.0 / count)
+        return tf.matmul(shares, tf.cast(self._scenario_table, self.compute_dtype))
+
+    def variable_groups(self) -> dict[str, list[Any]]:
+        """`embedding`, and `embedding/<feature>` for tables of their own."""
+        groups: dict[str, list[Any]] = {}
+        for name, table in self._tables.items():
+            stacked = name.startswith("stacked_")
+            group = "embedding" if stacked else f"embedding/{name}"
+            groups.setdefault(group, []).append(table)
+        for name, table in self._side.items():
+            if table.trainable:
+                groups[f"embedding/{name}_vectors"] = [table]
+        return groups
+
+    def _scenario(self, features: Mapping[str, Any]) -> Any:
+        if self.manifest.dataset.scenario is None:
+            return None
+        return tf.cast(features["scenario"], tf.int32)
+
+    def _look_up(
+        self, features: Mapping[str, Any], training: bool, partition: Any
+    ) -> dict[str, Any]:
+        """Column to [B, d] or [B, L, d], by one gather for each table."""
+        result: dict[str, Any] = {}
+        for table in self._table_rows:
+            slots = [s for s in self._slots if s.table == table]
+            ids = [self._ids(s, features, training) for s in slots]  # [B, 1] or [B, L]
+            index = tf.concat(ids, axis=1)  # [B, N]
+            if partition is not None:
+                index += partition[:, None] * self._table_rows[table][0]
+            rows = tf.gather(self._tables[table], index)  # [B, N, d]
+            self._penalize(rows, slots, training)
+            rows = tf.cast(rows, self.compute_dtype)
+            start = 0
+            for slot in slots:
+                width = slot.length or 1
+                part = rows[:, start : start + width, :]
+                result[slot.column] = part if slot.length else part[:, 0, :]
+                start += width
+        return result
+
+    def _ids(self, slot: _Slot, features: Mapping[str, Any], training: bool) -> Any:
+        ids = tf.cast(features[slot.column], tf.int32)
+        rate = self.regularization.id_dropout
+        if training and rate and slot.droppable:
+            seed = step_seed(child_seed(self.seed, slot.column, "id_dropout"))
+            lost = tf.random.stateless_uniform(tf.shape(ids), seed) < rate
+            ids = tf.where(lost, 1, ids)
+        # A record of another vocabulary must not read a neighbour's rows.
+        ids = tf.where((ids >= 0) & (ids < slot.rows), ids, 0) + slot.offset
+        return ids if slot.length else ids[:, None]
+
+    def _penalize(self, rows: Any, slots: list[_Slot], training: bool) -> None:
+        strength = self.regularization.embedding_l2
+        if not training or not strength:
+            return
+        widths = [s.length or 1 for s in slots]
+        single = np.repeat([s.length is None for s in slots], widths)
+        weights = tf.constant(single, tf.float32)[None, :, None]
+        batch = tf.cast(tf.shape(rows)[0], tf.float32)
+        self.add_loss(
+            0.5 * strength * tf.reduce_sum(tf.square(rows) * weights) / batch
+        )
+
+    def _fields(
+        self, features: Mapping[str, Any], looked_up: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        fields: dict[str, Any] = {}
+        sequences: dict[str, Any] = {}
+        inspect: dict[str, Any] = {}
+        later: list[SequenceFeature] = []
+        for feature in self._features.values():
+            match feature.kind:
+                case "multivalent":
+                    mask = features[feature.name] > 0
+                    pool = masked_mean if feature.pooling == "mean" else masked_sum
+                    fields[feature.name] = pool(looked_up[feature.name], mask)
+                case "sequence":
+                    columns = [f"{feature.name}_{c.name}" for c in feature.columns]
+                    mask = features[columns[0]] > 0
+                    values = tf.concat([looked_up[c] for c in columns], axis=2)
+                    sequences[feature.name] = (values, mask)
+                    later.append(feature)
+                case "time":
+                    for part in feature.parts:
+                        name = f"{feature.name}_{part}"
+                        fields[name] = looked_up[name]
+                case "vector":
+                    fields[feature.name] = self._vector(feature, features)
+                case _ if feature.name in looked_up:
+                    fields[feature.name] = looked_up[feature.name]
+        for feature in later:
+            self._pool(feature, looked_up, fields, sequences, inspect)
+        return fields, sequences, inspect
+
+    def _pool(
+        self,
+        feature: SequenceFeature,
+        looked_up: dict[str, Any],
+        fields: dict[str, Any],
+        sequences: dict[str, Any],
+        inspect: dict[str, Any],
+    ) -> None:
+        if feature.pooling == "none":
+            return
+        columns = [f"{feature.name}_{c.name}" for c in feature.columns]
+        values, mask = sequences[feature.name]
+        if feature.pooling == "attention":
+            assert feature.query is not None
+            pooled, weights = self._attention[feature.name](
+                looked_up[columns[0]], looked_up[feature.query], values, mask
+            )
+            inspect[f"{feature.name}/attention"] = weights
+        else:
+            pool = masked_mean if feature.pooling == "mean" else masked_sum
+            pooled = pool(values, mask)
+        # One field a column, so that each meets fields of its own width.
+        widths = [c.dim for c in feature.columns]
+        for column, part in zip(columns, tf.split(pooled, widths, axis=1)):
+            fields[column] = part
+
+    def _vector(self, feature: VectorFeature, features: Mapping[str, Any]) -> Any:
+        if feature.table is None:
+            vector = features[feature.name]
+        else:
+            key = self.manifest.dataset.side_tables[feature.table].feature
+            vector = tf.gather(self._side[feature.name], features[key])
+        vector = tf.cast(vector, self.compute_dtype)
+        projection = self._projections.get(feature.name)
+        return vector if projection is None else projection(vector)
+
+
+def _layout(
+    manifest: DatasetManifest,
+) -> tuple[list[_Slot], dict[str, tuple[int, int]]]:
+    """Slots of all id columns, and [rows, width] of each table."""
+    dims = id_widths(manifest)
+    sizes: dict[str, tuple[int, int]] = {}
+    offsets: dict[tuple[str, str], int] = {}
+    slots = []
+    for column in manifest.columns:
+        if column.name not in dims:
+            continue
+        dim, own = dims[column.name]
+        assert column.rows is not None
+        table = own or f"stacked_{dim}"
+        key = (table, column.vocabulary or column.name)
+        if key not in offsets:
+            used, _ = sizes.get(table, (0, dim))
+            offsets[key] = used
+            sizes[table] = (used + column.rows, dim)
+        slots.append(
+            _Slot(
+                column=column.name,
+                table=table,
+                dim=dim,
+                offset=offsets[key],
+                rows=column.rows,
+                length=column.size if column.shape == "ragged" else None,
+                droppable=column.shape == "scalar" and column.vocabulary is not None,
+            )
+        )
+    return slots, sizes
+
+
+def id_widths(manifest: DatasetManifest) -> dict[str, tuple[int, str | None]]:
+    """Id column to its embedding width, and its own table's name if it has one."""
+    widths: dict[str, tuple[int, str | None]] = {}
+    for feature in manifest.dataset.features:
+        match feature.kind:
+            case "categorical" | "multivalent" | "cross":
+                own = feature.name if feature.own_table else None
+                widths[feature.name] = (feature.dim, own)
+            case "sequence":
+                for column in feature.columns:
+                    widths[f"{feature.name}_{column.name}"] = (column.dim, None)
+            case "time":
+                for part in feature.parts:
+                    widths[f"{feature.name}_{part}"] = (feature.dim, None)
+            case "numeric" if feature.transform == "bucketize":
+                widths[feature.name] = (feature.dim, None)
+            case _:
+                pass
+    return widths
+
+
+def _numeric_columns(manifest: DatasetManifest) -> list[str]:
+    return [
+        c.name
+        for c in manifest.columns
+        if c.dtype == "float" and c.shape == "scalar" and "/" not in c.name
+    ]
+
+
+def _dot_products(fields: dict[str, Any]) -> list[Any]:
+    """[B, F(F-1)/2] for each width that two or more fields share.
+
+    One gather of the upper triangle; TFRS's DotInteraction filters by `boolean_mask`,
+    whose output size XLA and a GPU have to wait for.
+    """
+    by_width: dict[int, list[Any]] = {}
+    for field in fields.values():
+        by_width.setdefault(int(field.shape[-1]), []).append(field)
+    products = []
+    for members in by_width.values():
+        if len(members) < 2:
+            continue
+        stacked = tf.stack(members, axis=1)  # [B, F, d]
+        gram = tf.matmul(stacked, stacked, transpose_b=True)  # [B, F, F]
+        rows, columns = np.triu_indices(len(members), k=1)
+        flat = tf.reshape(gram, [-1, len(members) ** 2])
+        products.append(tf.gather(flat, rows * len(members) + columns, axis=1))
+    return products

@@ -1,0 +1,9 @@
+"""Per-task losses from logits, with masks for missing labels and populations."""
+
+from __future__ import annotations
+
+from tfmtl.losses.pointwise import LOSSES
+from tfmtl.losses.targets import Target, targets
+from tfmtl.losses.task import TaskLosses
+
+__all__ = ["LOSSES", "Target", "TaskLosses", "targets"]

@@ -1,0 +1,14 @@
+"""Ranking quality, calibration and errors of predictions, per task and scenario.
+
+- `exact`: one number from whole arrays (NumPy, float64); its parts are `grouped`,
+  `regression` and `multiclass`;
+- `bootstrap`: confidence intervals by resampling users (NumPy);
+- `calibration`: corrections fitted after training (NumPy);
+- `report`: the JSON document of an evaluation (NumPy);
+- `histogram`: AUC from counts per bin, with its error bound (NumPy);
+- `streaming`, `streaming_values`: sums kept inside a `tf.function` while
+  batches pass (TensorFlow).
+
+The package itself imports nothing, so that an evaluation of stored predictions does
+not pay for TensorFlow.
+"""

@@ -1,0 +1,242 @@
+"""What every architecture shares: embedding in, one logit a task out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from tfmtl._keras import keras, tf
+from tfmtl.layers.dropout import dropout_step
+from tfmtl.layers.embedding import Embedded, FeatureEmbedding
+from tfmtl.layers.funnel import joint_logit
+from tfmtl.layers.seeds import child_seed
+from tfmtl.layers.towers import Towers
+from tfmtl.schema.base import Spec
+from tfmtl.schema.experiment import RegularizationSpec
+from tfmtl.schema.manifest import DatasetManifest, LabelStats
+from tfmtl.schema.task import TaskSpec
+
+
+class ModelConfig(Spec):
+    """Settings that all models share."""
+
+    interaction: Literal["none", "dot"] = "none"
+    """Add the dot products of all pairs of embedded fields of one width to the input."""
+    tower_units: tuple[int, ...] = (32,)
+    """Widths of each task tower's hidden layers; may be empty."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """After each hidden layer, in training."""
+    given_loss: Literal["conditional", "joint"] = "conditional"
+    """Which output of a task with `given` gets the loss: `buy|click` over the rows with
+    a click, or `buy` over all rows."""
+
+
+class MultiTaskModel(keras.Model):  # type: ignore[misc]
+    """Base class of all architectures: features of a batch -> {output: logits}.
+
+    A subclass sets `Config`, creates its layers in `__init__` and writes the paper's
+    equations in `represent` (one vector per task), or in `logits` where the paper has
+    no such vector. It knows nothing of losses, optimizers, files or metrics.
+
+    Args:
+        manifest: The data set's manifest: columns, sizes, tasks, base rates.
+        config: The architecture's settings.
+        seed: Of initial values and dropout masks.
+        regularization: Of the embeddings; defaults where None.
+        side_tables: Vectors of side-table features [rows of the key's table, size].
+    """
+
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    citation: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        manifest: DatasetManifest,
+        config: ModelConfig,
+        *,
+        seed: int = 0,
+        regularization: RegularizationSpec | None = None,
+        side_tables: Mapping[str, np.ndarray] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+        self.config = config
+        self.seed = seed
+        self.regularization = regularization or RegularizationSpec()
+        self.tasks: tuple[TaskSpec, ...] = manifest.dataset.tasks
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        self._side_tables = side_tables
+        self._cut: list[Any] = []
+        self._inspect: dict[str, Any] = {}
+        self.embedding: Any = self.make_embedding("embedding")
+
+    # === Parts that subclasses use ===
+
+    def seed_for(self, *path: str | int) -> int:
+        """A seed for the named part of this model."""
+        return child_seed(self.seed, *path)
+
+    def make_embedding(self, name: str, partitions: int = 1) -> FeatureEmbedding:
+        """An embedding of all features."""
+        return FeatureEmbedding(
+            self.manifest,
+            self.regularization,
+            seed=self.seed_for(name),
+            interaction=self.config.interaction,
+            side_tables=self._side_tables,
+            partitions=partitions,
+            name=name,
+        )
+
+    def make_towers(self) -> Towers:
+        """One tower a task, owned by `task/<name>`, started at the base rates."""
+        return Towers(
+            [f"task/{t.name}" for t in self.tasks],
+            self.config.tower_units,
+            [t.classes or 1 for t in self.tasks],
+            seed=self.seed_for("towers"),
+            dropout=self.config.dropout,
+            initial_bias=[self.initial_bias(t) for t in self.tasks],
+            name="towers",
+        )
+
+    def initial_bias(self, task: TaskSpec, scenario: str | None = None) -> list[float]:
+        """Where a task's output starts: the log-odds, or mean, of the training split."""
+        if self.regularization.output_bias == "zero" or task.classes:
+            return [0.0] * (task.classes or 1)
+        stats = self._stats(task.name, scenario)
+        mean = stats.mean if stats else None
+        if mean is None:
+            return [0.0]
+        if task.type == "regression":
+            # E[log1p y] <= log1p(E[y]): near enough to start from.
+            return [math.log1p(max(mean, 0)) if task.transform == "log1p" else mean]
+        if task.given is not None:
+            given = self._stats(task.given, scenario)
+            if given is None or given.total <= 0 or stats is None:
+                return [0.0]
+            mean = stats.total / given.total
+        mean = min(max(mean, 1e-6), 1 - 1e-6)
+        return [math.log(mean / (1 - mean))]
+
+    def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
+        train = self.manifest.splits.get("train")
+        if train is None:
+            return None
+        if scenario is None:
+            return train.tasks.get(task)
+        return train.cells.get(task, {}).get(scenario)
+
+    # === What an architecture defines ===
+
+    def represent(self, x: Embedded, training: bool) -> Any:
+        """The paper: what each task's tower reads.
+
+        Returns:
+            [B, H] where all towers read the same, or [B, T, H].
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `represent`")
+
+    def embed(self, features: Mapping[str, Any], training: bool) -> Any:
+        """Features -> what `logits` reads."""
+        return self.embedding(features, training=training)
+
+    def logits(self, x: Any, training: bool) -> dict[str, Any]:
+        """Trained output of each task (`TaskSpec.conditional`) to [B] or [B, C]."""
+        outputs = self.towers(self.represent(x, training), training=training)
+        return {t.conditional: logit for t, logit in zip(self.tasks, outputs)}
+
+    def aux_losses(self) -> dict[str, Any]:
+        """Losses of the architecture's own, added to the tasks', of the last call."""
+        return {}
+
+    # === What everybody else uses ===
+
+    def call(
+        self, features: Mapping[str, Any], training: bool = False
+    ) -> dict[str, Any]:
+        """Features of a batch -> logits.
+
+        Args:
+            features: Record column to [B], [B, L] or [B, size].
+            training: Whether dropouts act.
+
+        Returns:
+            Output to float32 [B], or [B, C] for classes. A binary task with `given`
+            appears twice, as `buy|click` and, multiplied up the funnel, as `buy`.
+        """
+        self._cut, self._inspect = [], {}
+        with dropout_step(self.step):
+            x = self.embed(features, training)
+            if isinstance(x, Embedded):
+                self._inspect.update(x.inspect)
+            outputs = self.logits(x, training)
+        return self._with_joints(outputs)
+
+    def _with_joints(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        by_name = {t.name: t for t in self.tasks}
+        for task in self.tasks:
+            if task.conditional == task.name or task.name in outputs:
+                continue
+            chain = [task]
+            while (given := chain[-1].given) is not None:
+                chain.append(by_name[given])
+            outputs[task.name] = joint_logit(*(outputs[t.conditional] for t in chain))
+        return outputs
+
+    def trained_output(self, task: TaskSpec) -> str:
+        """The output that gets a task's loss."""
+        if self.config.given_loss == "joint":
+            return task.name
+        return task.conditional
+
+    def keep_for_cut(self, *tensors: Any) -> None:
+        """Marks tensors through which shared variables reach the heads."""
+        self._cut += tensors
+
+    def keep_for_inspection(self, **tensors: Any) -> None:
+        """Marks tensors worth looking at."""
+        self._inspect.update(tensors)
+
+    def cut(self) -> list[Any]:
+        """Every tensor of the last call through which shared variables reach the heads."""
+        return list(self._cut)
+
+    def inspect(self) -> dict[str, Any]:
+        """Gates, attention weights ... of the last call."""
+        return dict(self._inspect)
+
+    def variable_groups(self) -> dict[str, list[Any]]:
+        """Group to trainable variables: a partition of `trainable_variables`.
+
+        Groups: `embedding`, `embedding/<feature>`, `shared`, `gate/<task>`,
+        `task/<task>`, `scenario/<scenario>`, `cell/<scenario>/<task>`.
+
+        Raises:
+            ValueError: The model has not been called yet, or a layer claims a variable
+                that another one claims too.
+        """
+        if not self.built:
+            raise ValueError("call the model on a batch before asking for its groups")
+        groups: dict[str, list[Any]] = {}
+        owner_of: dict[Any, str] = {}
+        for layer in self._flatten_layers(include_self=False, recursive=False):
+            claims = getattr(layer, "variable_groups", None)
+            for group, variables in (claims() if claims else {}).items():
+                for variable in variables:
+                    if variable.ref() in owner_of:
+                        raise ValueError(
+                            f"variable {variable.name!r} is claimed by the groups "
+                            f"{owner_of[variable.ref()]!r} and {group!r}"
+                        )
+                    owner_of[variable.ref()] = group
+                    groups.setdefault(group, []).append(variable)
+        rest = [v for v in self.trainable_variables if v.ref() not in owner_of]
+        if rest:
+            groups["shared"] = groups.get("shared", []) + rest
+        return groups

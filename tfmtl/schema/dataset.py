@@ -1,0 +1,253 @@
+"""The data side of an experiment: everything the Beam job needs to know."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+
+from pydantic import Field, model_validator
+
+from tfmtl.schema.base import Spec
+from tfmtl.schema.feature import (
+    CategoricalFeature,
+    CrossFeature,
+    FeatureSpec,
+    MultivalentFeature,
+    SequenceFeature,
+    SideTable,
+    TimeFeature,
+    VectorFeature,
+    Vocabulary,
+)
+from tfmtl.schema.split import BoundarySplit, SplitSpec, TimeSplit
+from tfmtl.schema.task import ScenarioSpec, TaskSpec
+
+
+class KeySpec(Spec):
+    """The columns that say which row this is: for grouping, splitting, joining back."""
+
+    row: str | None = None
+    """Identifies a row; predictions carry it."""
+    user: str | None = None
+    """GAUC groups by it, the bootstrap resamples it."""
+    group: str | None = None
+    """A request or list: its rows stay together."""
+    timestamp: str | None = None
+    """Integer, float or Arrow timestamp; splits by time need it."""
+    timestamp_unit: str = Field(default="s", pattern="^(s|ms|us)$")
+
+
+class DatasetSpec(Spec):
+    """Features, vocabularies, scenario, tasks, keys and split of one data set."""
+
+    vocabularies: dict[str, Vocabulary] = {}
+    """Named vocabularies; features that name the same one share values."""
+    side_tables: dict[str, SideTable] = {}
+    features: tuple[FeatureSpec, ...] = Field(min_length=1)
+    scenario: ScenarioSpec | None = None
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    keys: KeySpec = KeySpec()
+    split: SplitSpec
+    deduplicate: bool = False
+    """Drop exact duplicates of a row (all columns read), keeping one."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetSpec:
+        _check_unique("feature", [f.name for f in self.features])
+        _check_unique("task", [t.name for t in self.tasks])
+        reserved = ["scenario"] if self.scenario else []
+        _check_unique(
+            "input", [i for f in self.features for i in inputs_of(f)] + reserved
+        )
+        self._check_vocabularies()
+        self._check_references()
+        self._check_tasks()
+        self._check_keys()
+        return self
+
+    def _check_vocabularies(self) -> None:
+        used = set()
+        for feature in self.features:
+            for name in vocabulary_names(feature):
+                if name.declared and name.vocabulary not in self.vocabularies:
+                    raise ValueError(
+                        f"feature {feature.name!r} uses vocabulary "
+                        f"{name.vocabulary!r}, which is not declared; declared: "
+                        f"{sorted(self.vocabularies)}{_hint(name.vocabulary, self.vocabularies)}"
+                    )
+                used.add(name.vocabulary)
+        unused = sorted(set(self.vocabularies) - used)
+        if unused:
+            raise ValueError(f"no feature uses the declared vocabularies {unused}")
+
+    def _check_references(self) -> None:
+        by_name = {f.name: f for f in self.features}
+        categorical = sorted(
+            f.name for f in self.features if isinstance(f, CategoricalFeature)
+        )
+        for feature in self.features:
+            wanted: Iterable[str] = ()
+            if isinstance(feature, CrossFeature):
+                wanted = feature.of
+            elif isinstance(feature, SequenceFeature) and feature.query:
+                wanted = (feature.query,)
+            for name in wanted:
+                if name not in categorical:
+                    raise ValueError(
+                        f"feature {feature.name!r} refers to {name!r}, which is no "
+                        f"categorical feature; those are: {categorical}"
+                    )
+            if isinstance(feature, SequenceFeature) and feature.query:
+                query = by_name[feature.query]
+                if query.dim != feature.columns[0].dim:  # type: ignore[union-attr]
+                    raise ValueError(
+                        f"feature {feature.name!r}: the query {feature.query!r} and "
+                        "the first column must have one width. Received: "
+                        f"{query.dim} and {feature.columns[0].dim}"  # type: ignore[union-attr]
+                    )
+            if isinstance(feature, VectorFeature) and feature.table is not None:
+                if feature.table not in self.side_tables:
+                    raise ValueError(
+                        f"feature {feature.name!r} reads side table "
+                        f"{feature.table!r}; declared: {sorted(self.side_tables)}"
+                    )
+        for name, table in self.side_tables.items():
+            if table.feature not in categorical:
+                raise ValueError(
+                    f"side table {name!r} is keyed by {table.feature!r}, which is no "
+                    f"categorical feature; those are: {categorical}"
+                )
+            key = by_name[table.feature]
+            if self.vocabulary(vocabulary_names(key)[0].vocabulary).hash_buckets:
+                raise ValueError(
+                    f"side table {name!r} is keyed by {table.feature!r}, whose "
+                    "vocabulary is hashed: two keys may share a row. Learn it instead"
+                )
+
+    def _check_tasks(self) -> None:
+        by_name = {t.name: t for t in self.tasks}
+        for task in self.tasks:
+            seen = [task.name]
+            while (given := by_name[seen[-1]].given) is not None:
+                if given not in by_name or by_name[given].type != "binary":
+                    raise ValueError(
+                        f"task {seen[-1]!r} is given {given!r}, which is no binary "
+                        f"task; tasks: {sorted(by_name)}{_hint(given, by_name)}"
+                    )
+                if given in seen:
+                    raise ValueError(f"tasks depend on each other: {seen + [given]}")
+                seen.append(given)
+            if task.given and task.type == "multiclass":
+                raise ValueError(
+                    f"task {task.name!r}: `given` is for binary and regression tasks"
+                )
+        if all(t.role == "auxiliary" for t in self.tasks):
+            raise ValueError("at least one task must have `role: main`")
+        labels = {c for t in self.tasks for c in t.columns}
+        for feature in self.features:
+            for column in raw_columns(feature):
+                if column in labels and not isinstance(feature, VectorFeature):
+                    raise ValueError(
+                        f"feature {feature.name!r} reads column {column!r}, which a "
+                        "task's label, population or weight reads too: the model would "
+                        "see its answer"
+                    )
+
+    def _check_keys(self) -> None:
+        if (
+            isinstance(self.split, TimeSplit | BoundarySplit)
+            and not self.keys.timestamp
+        ):
+            raise ValueError(
+                f"`split: {{by: {self.split.by}}}` needs `keys: {{timestamp: column}}`"
+            )
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """The vocabulary of this name; features without one have a default of theirs."""
+        return self.vocabularies.get(name, Vocabulary())
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of all tasks, in the order of the file."""
+        return tuple(t.name for t in self.tasks)
+
+    @property
+    def scenario_values(self) -> tuple[str, ...]:
+        """Known scenarios; empty where the experiment has none."""
+        return self.scenario.values if self.scenario else ()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the canonical JSON of this specification: the schema hash."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class VocabularyUse(Spec):
+    """Which vocabulary an input of a feature uses."""
+
+    input: str
+    vocabulary: str
+    declared: bool
+
+
+def vocabulary_names(feature: FeatureSpec) -> list[VocabularyUse]:
+    """The vocabularies of a feature's inputs, their own (`<input>`) where not named."""
+    uses: list[VocabularyUse] = []
+    parts: list[tuple[str, str | None]] = []
+    if isinstance(feature, CategoricalFeature | MultivalentFeature):
+        parts = [(feature.name, feature.vocabulary)]
+    elif isinstance(feature, SequenceFeature):
+        parts = [
+            (f"{feature.name}_{c.name}", c.vocabulary)
+            for c in feature.columns
+            if c.boundaries is None
+        ]
+    for name, vocabulary in parts:
+        uses.append(
+            VocabularyUse(
+                input=name,
+                vocabulary=vocabulary or name,
+                declared=vocabulary is not None,
+            )
+        )
+    return uses
+
+
+def inputs_of(feature: FeatureSpec) -> list[str]:
+    """Names of the served model's inputs that a feature adds.
+
+    A sequence has one per aligned column, `<sequence>_<column>`; a cross and a vector
+    of a side table have none.
+    """
+    if isinstance(feature, SequenceFeature):
+        return [f"{feature.name}_{c.name}" for c in feature.columns]
+    if isinstance(feature, CrossFeature):
+        return []
+    if isinstance(feature, VectorFeature) and feature.table is not None:
+        return []
+    return [feature.name]
+
+
+def raw_columns(feature: FeatureSpec) -> list[str]:
+    """The source's columns a feature reads, in the order of `inputs_of`."""
+    if isinstance(feature, SequenceFeature):
+        return [c.source for c in feature.columns]
+    return [feature.source] if inputs_of(feature) else []  # type: ignore[union-attr]
+
+
+def time_features(dataset: DatasetSpec) -> list[TimeFeature]:
+    """The time features of a data set."""
+    return [f for f in dataset.features if isinstance(f, TimeFeature)]
+
+
+def _check_unique(what: str, names: list[str]) -> None:
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ValueError(f"{what} names must be distinct. Received twice: {twice}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""

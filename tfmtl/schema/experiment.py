@@ -1,0 +1,170 @@
+"""The experiment file: one document from raw columns to the served model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field, model_validator
+
+from tfmtl.schema.base import Spec
+from tfmtl.schema.dataset import DatasetSpec
+
+
+class ComponentSpec(Spec):
+    """A class by name (ours) or by path (`package.module:Class`), and its settings.
+
+    The settings are checked by the class's own `Config`; `tfmtl config check` does it.
+    """
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
+    class_name: str = Field(alias="class", min_length=1)
+    config: dict[str, Any] = {}
+
+
+class ScheduleSpec(Spec):
+    """How a learning rate changes over the steps of a training run."""
+
+    kind: Literal["constant", "cosine", "exponential", "linear"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    """Rise linearly from 0 over so many steps."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Steps from the end of the warm-up to the end of the decay; the planned number of
+    steps of the run where absent."""
+    end_factor: float = Field(default=0.0, ge=0, le=1)
+    """The rate at the end, as a share of `learning_rate`."""
+
+
+class OptimizerSpec(Spec):
+    """The optimizer of one group of variables."""
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
+    class_name: Literal["SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop"] = (
+        Field(default="Adam", alias="class")
+    )
+    """`LazyAdam` updates only the embedding rows of the batch."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: ScheduleSpec = ScheduleSpec()
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Scale the group's gradient down to this global norm."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled: multiply dense kernels by 1 - rate x decay at each step."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.999, ge=0, lt=1)
+    epsilon: float = Field(default=1e-7, gt=0)
+    initial_accumulator: float = Field(default=0.1, ge=0)
+    """Adagrad's."""
+
+
+class RegularizationSpec(Spec):
+    """Penalties that the trainer adds; dropout belongs to the model's config."""
+
+    embedding_l2: float = Field(default=0.0, ge=0)
+    """Half the squared norm of the embeddings that a batch looks up, summed over fields
+    and averaged over rows, times this: a table's row decays as often as it is used."""
+    embedding_std: float = Field(default=0.01, gt=0)
+    """Standard deviation of the initial embeddings."""
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the embedded fields that are zeroed, per row, in training."""
+    id_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of categorical ids replaced by the unknown value in training, per row and
+    feature: what the model does with a new user or item is then trained too."""
+    output_bias: Literal["base_rate", "zero"] = "base_rate"
+    """Start each task's output at the log-odds of its rate in the training split."""
+
+
+class TrainingSpec(Spec):
+    """How long, in which steps, and what is watched."""
+
+    batch_size: int = Field(default=4096, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    """Stop after so many steps, whatever `epochs` says."""
+    monitor: str = "mean/auc"
+    """`task/metric`, `task@scenario/metric` or `mean/metric`, on the validation split."""
+    patience: int | None = Field(default=2, ge=1)
+    """Stop after so many evaluations without a better one; null: never."""
+    evaluate_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; once per epoch where absent."""
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    """Steps between checkpoints to resume from; at each evaluation where absent."""
+    log_every: int = Field(default=50, ge=1)
+    """Steps between lines of `metrics.jsonl`."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes layers in 16 bits; variables and losses stay float32."""
+    deterministic: bool = False
+    """Ask TensorFlow for deterministic ops: the same bits on the same machine."""
+    shuffle_blocks: int = Field(default=32, ge=1)
+    """Blocks in the pool within which rows are shuffled."""
+    shuffle: Literal["rows", "groups"] = "rows"
+    """What is shuffled; `groups` keeps the rows of one `keys.group` together."""
+
+
+class ExportSpec(Spec):
+    """What the served model answers."""
+
+    outputs: tuple[str, ...] | None = None
+    """Tasks whose outputs the model answers; all main tasks where absent."""
+    warmup_batch_sizes: tuple[int, ...] = (1, 64)
+    """Requests of these sizes warm a new version up before it serves."""
+
+
+class Experiment(Spec):
+    """One experiment: data, model, balancer, optimizers, training, export."""
+
+    version: Literal[1] = 1
+    """Of the file format."""
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    dataset: DatasetSpec
+    model: ComponentSpec
+    balancer: ComponentSpec = ComponentSpec(class_name="Equal")
+    optimizers: dict[str, OptimizerSpec] = {
+        "default": OptimizerSpec(),
+        "embedding": OptimizerSpec(class_name="LazyAdam"),
+    }
+    """Pattern of variable groups (`embedding`, `shared`, `gate/*`, `task/*` ...) to
+    optimizer; the longest pattern that fits wins, `default` is mandatory."""
+    regularization: RegularizationSpec = RegularizationSpec()
+    training: TrainingSpec = TrainingSpec()
+    export: ExportSpec = ExportSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if "default" not in self.optimizers:
+            raise ValueError(
+                "`optimizers` must have a `default` for the groups no pattern fits. "
+                f"Received: {sorted(self.optimizers)}"
+            )
+        tasks = {t.name: t for t in self.dataset.tasks}
+        for name in self.export.outputs or ():
+            if name not in tasks:
+                raise ValueError(
+                    f"`export.outputs` names {name!r}, which is no task; tasks: "
+                    f"{sorted(tasks)}"
+                )
+        self._check_monitor()
+        if self.training.shuffle == "groups" and self.dataset.keys.group is None:
+            raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
+        return self
+
+    def _check_monitor(self) -> None:
+        subject, slash, metric = self.training.monitor.rpartition("/")
+        task, _, scenario = subject.partition("@")
+        names = [*self.dataset.task_names, "mean", "mean_cell"]
+        metrics = ("auc", "logloss", "rmse", "mae", "accuracy", "pcoc")
+        conditionals = [t.conditional for t in self.dataset.tasks]
+        if not slash or task not in names + conditionals or metric not in metrics:
+            raise ValueError(
+                "`training.monitor` must be task/metric, task@scenario/metric or "
+                f"mean/metric. Received: {self.training.monitor!r}; tasks: {names}, "
+                f"metrics: {list(metrics)}"
+            )
+        if scenario and scenario not in self.dataset.scenario_values:
+            raise ValueError(
+                f"`training.monitor` names scenario {scenario!r}; scenarios: "
+                f"{list(self.dataset.scenario_values)}"
+            )

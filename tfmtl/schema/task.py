@@ -1,0 +1,107 @@
+"""Tasks and scenarios: what is predicted, and where."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tfmtl.schema import expression
+from tfmtl.schema.base import Name, Spec
+
+
+class TaskSpec(Spec):
+    """One thing to predict.
+
+    `given: click` declares a funnel: the task's label counts only where click is 1.
+    Every model then reports the task twice: `buy|click`, over the rows with a click,
+    and `buy`, click and buy over all rows.
+    """
+
+    name: Name
+    label: str
+    """A column, or an expression over columns such as `rating >= 4`."""
+    type: Literal["binary", "regression", "multiclass"] = "binary"
+    classes: int | None = Field(default=None, ge=2)
+    """Number of classes of a multiclass task; labels are 0 .. classes - 1."""
+    loss: str | None = None
+    """Name of a loss for this type; the type's default where absent."""
+    given: str | None = None
+    """The task that must be 1 before this one can be."""
+    observed_when: str | None = None
+    """An expression: elsewhere the label is missing, whatever the column says."""
+    weight: str | None = None
+    """A column with the weight of the row in this task's loss, >= 0."""
+    role: Literal["main", "auxiliary"] = "main"
+    """Auxiliary tasks train, but stay out of means, monitors and the export."""
+    normalization: Literal["observed", "batch", "weights"] = "observed"
+    """Divide the batch's loss by its labelled rows, all its rows, or their weights."""
+    transform: Literal["none", "log1p"] = "none"
+    """What a regression is fitted to; metrics and outputs are in the label's unit."""
+
+    @field_validator("label", "observed_when")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            expression.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _classes_for_multiclass(self) -> TaskSpec:
+        if (self.classes is not None) != (self.type == "multiclass"):
+            raise ValueError(
+                "`classes` belongs to `type: multiclass`, and must be there. "
+                f"Received: type={self.type!r}, classes={self.classes}"
+            )
+        if self.transform != "none" and self.type != "regression":
+            raise ValueError(
+                "`transform` belongs to `type: regression`. "
+                f"Received: type={self.type!r}"
+            )
+        return self
+
+    @property
+    def conditional(self) -> str:
+        """Name of the output that is trained: `buy|click` for a binary task with
+        `given`, else the task's own name.
+
+        A regression with `given` is a mean over the rows where `given` is 1; it has one
+        output.
+        """
+        if self.given and self.type == "binary":
+            return f"{self.name}|{self.given}"
+        return self.name
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The raw columns that label, population and weight read."""
+        names = set(expression.parse(self.label).columns)
+        if self.observed_when is not None:
+            names |= expression.parse(self.observed_when).columns
+        if self.weight is not None:
+            names.add(self.weight)
+        return frozenset(names)
+
+
+class ScenarioSpec(Spec):
+    """The scenarios that share a model: tabs, pages, markets.
+
+    A value outside `values` is never an error: it gets the id `len(values)`, whose
+    parameters are the mean of the known scenarios' (the shared centre).
+    """
+
+    column: str
+    """The raw column that holds the scenario."""
+    values: tuple[str, ...] = Field(min_length=1)
+    dim: int = Field(default=8, ge=1)
+    """Width of the scenario's embedding in the flat input."""
+
+    @field_validator("values")
+    @classmethod
+    def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) != len(values) or "unknown" in values or "" in values:
+            raise ValueError(
+                "scenario values must be distinct, not empty and not 'unknown' (the "
+                f"name of every other value). Received: {values}"
+            )
+        return values

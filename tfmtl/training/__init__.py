@@ -1,0 +1,1 @@
+"""Training: one step, one loop, checkpoints that resume exactly."""

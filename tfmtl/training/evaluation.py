@@ -1,0 +1,185 @@
+"""A model over a split: streaming metrics, or every prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfmtl._keras import tf
+from tfmtl.data.read import Batch, Reader
+from tfmtl.losses.targets import Target, targets
+from tfmtl.metrics.streaming import StreamingMetrics, mean_of
+from tfmtl.metrics.streaming_values import StreamingMulticlass, StreamingRegression
+from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.task import TaskSpec
+
+
+def outputs_of(tasks: tuple[TaskSpec, ...]) -> dict[str, TaskSpec]:
+    """Every output of a model to its task, conditional before joint."""
+    found = {}
+    for task in tasks:
+        found[task.conditional] = task
+        found[task.name] = task
+    return found
+
+
+def to_unit(task: TaskSpec, value: Any) -> Any:
+    """Logits -> what the label measures: probability, classes' probabilities, unit."""
+    if task.type == "binary":
+        return tf.sigmoid(value)
+    if task.type == "multiclass":
+        return tf.nn.softmax(value)
+    if task.transform == "log1p":
+        return tf.math.expm1(tf.minimum(value, 80.0))
+    return value
+
+
+class SplitEvaluator:
+    """Streaming metrics of all outputs over a split.
+
+    Args:
+        model: The model.
+        reader: Of the split, unshuffled.
+    """
+
+    def __init__(self, model: MultiTaskModel, reader: Reader) -> None:
+        self.model = model
+        self.reader = reader
+        dataset = model.manifest.dataset
+        self._outputs = outputs_of(model.tasks)
+        self._names = {
+            kind: tuple(n for n, t in self._outputs.items() if t.type == kind)
+            for kind in ("binary", "regression", "multiclass")
+        }
+        values = dataset.scenario_values
+        self._metrics: dict[str, Any] = {}
+        if self._names["binary"]:
+            self._metrics["binary"] = StreamingMetrics(self._names["binary"], values)
+        if self._names["regression"]:
+            self._metrics["regression"] = StreamingRegression(
+                self._names["regression"], values
+            )
+        if self._names["multiclass"]:
+            self._metrics["multiclass"] = StreamingMulticlass(
+                {n: self._outputs[n].classes or 2 for n in self._names["multiclass"]},
+                values,
+            )
+        self._run = tf.function(self._update_all, autograph=False)
+
+    def __call__(self) -> dict[str, float]:
+        """Metrics of the split now, by `output/metric` and `output@scenario/metric`.
+
+        `mean/...` and `mean_cell/...` are over the main tasks' own outputs.
+        """
+        for metric in self._metrics.values():
+            metric.reset()
+        count = tf.constant(self.reader.batches_per_epoch, tf.int64)
+        self._run(iter(self.reader.epoch()), count)
+        result: dict[str, float] = {}
+        for metric in self._metrics.values():
+            result.update(metric.result())
+        return self._with_means(result)
+
+    def _with_means(self, result: dict[str, float]) -> dict[str, float]:
+        result = {k: v for k, v in result.items() if not k.startswith("mean")}
+        main = [t.name for t in self.model.tasks if t.role == "main"]
+        scenarios = self.model.manifest.dataset.scenario_values
+        for metric in ("auc", "logloss", "rmse", "mae", "accuracy"):
+            keys = {
+                "mean": [f"{t}/{metric}" for t in main],
+                "mean_cell": [f"{t}@{s}/{metric}" for t in main for s in scenarios],
+            }
+            for name, members in keys.items():
+                value = mean_of(result, [k for k in members if k in result])
+                if np.isfinite(value):
+                    result[f"{name}/{metric}"] = value
+        return result
+
+    def _update_all(self, iterator: Any, count: Any) -> None:
+        """All batches in one graph: the host is asked once a split."""
+
+        def update(done: Any) -> tuple[Any]:
+            self._update(next(iterator))
+            return (done + 1,)
+
+        tf.while_loop(
+            lambda done: done < count,
+            update,
+            (tf.constant(0, tf.int64),),
+            parallel_iterations=1,
+        )
+
+    def _update(self, batch: Batch) -> None:
+        outputs = self.model(batch.features, training=False)
+        compared = targets(self.model.tasks, batch.labels, batch.mask, batch.weights)
+        scenario = batch.features.get("scenario", tf.zeros_like(batch.labels[:, 0]))
+        scenario = tf.cast(scenario, tf.int32)
+        for kind, metric in self._metrics.items():
+            names = self._names[kind]
+            labels = tf.stack([compared[n].labels for n in names], axis=1)
+            mask = tf.stack([compared[n].mask for n in names], axis=1)
+            if kind == "binary":
+                values = tf.stack([outputs[n] for n in names], axis=1)
+            elif kind == "regression":
+                values = tf.stack(
+                    [to_unit(self._outputs[n], outputs[n]) for n in names], axis=1
+                )
+            else:
+                values = {n: outputs[n] for n in names}
+            metric.update(values, labels, mask, scenario)
+
+
+def predictions(
+    model: MultiTaskModel, reader: Reader
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], np.ndarray, Any]:
+    """Every prediction of a split.
+
+    Args:
+        model: The model.
+        reader: Of the split, unshuffled, with keys.
+
+    Returns:
+        Output to [N] (or [N, C]) in the label's unit; output to labels (NaN outside the
+        population) and weights, [N] each; scenario ids [N]; key to [N].
+    """
+    kept: dict[str, list[np.ndarray]] = {}
+    for columns in _predicted(model, reader):
+        for name, values in columns.items():
+            kept.setdefault(name, []).append(values)
+    columns = {name: np.concatenate(parts) for name, parts in kept.items()}
+    names = outputs_of(model.tasks)
+    return (
+        {n: columns[f"prediction:{n}"] for n in names},
+        {
+            n: {"labels": columns[f"label:{n}"], "weights": columns[f"weight:{n}"]}
+            for n in names
+        },
+        columns["scenario"],
+        {k.removeprefix("key:"): v for k, v in columns.items() if k.startswith("key:")},
+    )
+
+
+def _predicted(model: MultiTaskModel, reader: Reader) -> Iterator[dict[str, Any]]:
+    names = outputs_of(model.tasks)
+
+    @tf.function(autograph=False)
+    def predict(batch: Batch) -> dict[str, Any]:
+        outputs = model(batch.features, training=False)
+        compared = targets(model.tasks, batch.labels, batch.mask, batch.weights)
+        columns: dict[str, Any] = {}
+        for name, task in names.items():
+            target: Target = compared[name]
+            columns[f"prediction:{name}"] = to_unit(task, outputs[name])
+            columns[f"label:{name}"] = tf.where(
+                target.mask, target.labels, float("nan")
+            )
+            columns[f"weight:{name}"] = target.weights
+        zeros = tf.zeros(tf.shape(batch.labels)[0], tf.int32)
+        columns["scenario"] = batch.features.get("scenario", zeros)
+        columns.update({f"key:{k}": v for k, v in batch.keys.items()})
+        return columns
+
+    for batch in reader.epoch():
+        yield {k: v.numpy() for k, v in predict(batch).items()}

@@ -1,0 +1,279 @@
+"""The training loop: chunks of steps, evaluations, checkpoints, and how it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tfmtl._keras import tf
+from tfmtl.data.read import Position, Reader
+from tfmtl.errors import ConfigError, TrainingError
+from tfmtl.failpoints import failpoint
+from tfmtl.progress import Listener
+from tfmtl.schema.experiment import TrainingSpec
+from tfmtl.training.checkpoint import Checkpoints, Progress
+from tfmtl.training.evaluation import SplitEvaluator
+from tfmtl.training.rundir import RunDirectory
+from tfmtl.training.trainer import Trainer
+
+_LOWER_IS_BETTER = ("logloss", "rmse", "mae")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+        step: The chosen step: the best, or the last where nothing was monitored.
+        value: The monitored metric there.
+        steps: Steps done in all.
+        reason: `epochs`, `steps` or `patience`.
+    """
+
+    step: int
+    value: float | None
+    steps: int
+    reason: str
+
+
+class Interrupted(TrainingError):
+    """Training was asked to stop (SIGTERM, Ctrl-C) and saved itself first."""
+
+    exit_code = 130
+
+    def __init__(self, step: int, signum: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}; a checkpoint "
+            "was saved, continue with --resume"
+        )
+        self.exit_code = 128 + signum
+
+
+class Loop:
+    """Trains until patience, epochs or steps run out.
+
+    Args:
+        trainer: Model, losses, balancer, optimizers.
+        reader: Of the training rows.
+        evaluator: Of the validation rows; None trains blindly to the end (a refit).
+        run: Where everything is written.
+        spec: How long, how often.
+        steps: Overrides the number of steps.
+        listener: Told about the progress.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        reader: Reader,
+        evaluator: SplitEvaluator | None,
+        run: RunDirectory,
+        spec: TrainingSpec,
+        listener: Listener,
+        steps: int | None = None,
+    ) -> None:
+        self.trainer = trainer
+        self.reader = reader
+        self.evaluator = evaluator
+        self.run = run
+        self.spec = spec
+        self.listener = listener
+        self.per_epoch = reader.batches_per_epoch
+        self.last_step = steps or spec.steps or spec.epochs * self.per_epoch
+        self.evaluate_every = spec.evaluate_every or self.per_epoch
+        self.checkpoint_every = spec.checkpoint_every or self.evaluate_every
+        self.checkpoints = Checkpoints(run.checkpoints, trainer)
+        self.progress = Progress()
+        self._signal: int | None = None
+        self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+
+    def fit(self, resume: bool = False) -> Outcome:
+        """Trains to the end.
+
+        Raises:
+            TrainingError: A loss is not finite; the message names the batch.
+            Interrupted: A signal came; everything was saved.
+        """
+        if resume:
+            self.progress = self.checkpoints.restore() or Progress()
+        self.run.cut_log(self.progress.metrics_bytes)
+        self.listener.stage("train", self.last_step)
+        self.listener.advance(self.progress.step)
+        reason = "resumed at its end"
+        with self._signals():
+            while not self.progress.finished:
+                reason = self._epoch()
+        step = self.progress.best_step
+        assert step is not None
+        return Outcome(step, self.progress.best_value, self.progress.step, reason)
+
+    def _epoch(self) -> str:
+        """From the current position to the end of the epoch, or of training."""
+        progress = self.progress
+        if progress.batch == self.per_epoch:
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+        iterator = iter(self.reader.epoch(*Position(progress.epoch, progress.batch)))
+        while progress.batch < self.per_epoch:
+            self._chunk(iterator)
+            if progress.step % self.evaluate_every == 0 or self._over():
+                self._evaluate()
+            reason = self._over() or self._stale()
+            progress.finished = bool(reason)
+            due = progress.step % self.checkpoint_every == 0
+            if due or progress.finished or self._signal is not None:
+                self.checkpoints.save(progress)
+            if progress.finished:
+                return reason
+            if self._signal is not None:
+                raise Interrupted(progress.step, self._signal)
+        return ""
+
+    def _over(self) -> str:
+        if self.progress.step < self.last_step:
+            return ""
+        return "steps" if self.spec.steps else "epochs"
+
+    def _stale(self) -> str:
+        if self.evaluator is None or self.spec.patience is None:
+            return ""
+        return "patience" if self.progress.stale >= self.spec.patience else ""
+
+    def _chunk(self, iterator: Any) -> None:
+        """Steps up to the next thing to do."""
+        progress = self.progress
+        marks = (self.spec.log_every, self.evaluate_every, self.checkpoint_every)
+        steps = min(every - progress.step % every for every in marks)
+        steps = min(
+            steps,
+            self.last_step - progress.step,
+            self.per_epoch - progress.batch,
+        )
+        began = time.perf_counter()
+        sums = self.trainer.train_chunk(iterator, tf.constant(steps, tf.int64))
+        done = int(sums.steps)
+        if not bool(sums.finite):
+            self._not_finite(done, sums)
+        seconds = time.perf_counter() - began
+        failpoint("train/mid-step")
+        progress.step += done
+        progress.batch += done
+        self.listener.advance(done)
+        self._log_training(sums, seconds, done)
+
+    def _not_finite(self, done: int, sums: Any) -> None:
+        batch = self.progress.batch + done - 1
+        names = self.trainer.losses.outputs
+        bad = [
+            n
+            for n, v in zip(names, sums.losses.numpy())
+            if not bool(tf.math.is_finite(v))
+        ]
+        kept = self.checkpoints.latest()
+        raise TrainingError(
+            f"the loss is not finite at step {self.progress.step + done} (batch {batch} "
+            f"of epoch {self.progress.epoch}; tasks: {bad or 'the penalty'}). The last "
+            f"good checkpoint is kept: {kept.name if kept else 'none yet'}. Lower the "
+            "learning rate, set `clip_norm`, or look at that batch's rows"
+        )
+
+    def _log_training(self, sums: Any, seconds: float, steps: int) -> None:
+        present = sums.present.numpy()
+        tasks = self.trainer.model.tasks
+        losses = {
+            t.name: float(total) / count if count else None
+            for t, total, count in zip(tasks, sums.losses.numpy(), present)
+        }
+        event = {
+            "kind": "train",
+            "step": self.progress.step,
+            "steps": steps,
+            "epoch": self.progress.epoch,
+            "loss": losses,
+            "penalty": float(sums.penalty) / steps,
+            "weights": {
+                t.name: float(w) / steps for t, w in zip(tasks, sums.weights.numpy())
+            },
+            "learning_rate": {
+                k: float(v) for k, v in self.trainer.optimizers.learning_rates().items()
+            },
+            "rows_per_second": round(steps * self.reader.batch_size / seconds),
+        }
+        self.progress.metrics_bytes = self.run.log(event)
+        with self._writer.as_default(step=self.progress.step):
+            for name, value in losses.items():
+                if value is not None:
+                    tf.summary.scalar(f"loss/{name}", value)
+
+    def _evaluate(self) -> None:
+        progress = self.progress
+        if self.evaluator is None:
+            self.checkpoints.save_best(progress.step)
+            progress.best_step = progress.step
+            return
+        failpoint("evaluate/before")
+        metrics = self.evaluator()
+        failpoint("evaluate/inside")
+        progress.metrics_bytes = self.run.log(
+            {
+                "kind": "validation",
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "metrics": metrics,
+            }
+        )
+        with self._writer.as_default(step=progress.step):
+            for name, number in metrics.items():
+                tf.summary.scalar(f"validation/{name}", number)
+        value = self._monitored(metrics)
+        self.listener.note(
+            f"step {progress.step}: {self.spec.monitor} = {value:.5f} on validation"
+        )
+        if self._better(value):
+            progress.best_value, progress.best_step = value, progress.step
+            progress.stale = 0
+            self.checkpoints.save_best(progress.step)
+        else:
+            progress.stale += 1
+
+    def _monitored(self, metrics: dict[str, float]) -> float:
+        value = metrics.get(self.spec.monitor)
+        if value is None:
+            raise ConfigError(
+                f"`training.monitor` = {self.spec.monitor!r} is undefined on the "
+                f"validation split; defined: {sorted(metrics)}"
+            )
+        return value
+
+    def _better(self, value: float) -> bool:
+        best = self.progress.best_value
+        if best is None:
+            return True
+        if self.spec.monitor.rpartition("/")[2] in _LOWER_IS_BETTER:
+            return value < best
+        return value > best
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Notes SIGTERM and the first Ctrl-C, to stop between two chunks."""
+
+        def note(signum: int, _: Any) -> None:
+            if self._signal is not None and signum == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._signal = signum
+
+        try:
+            before = {
+                s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)
+            }
+        except ValueError:  # not in the main thread: nobody sends signals here
+            yield
+            return
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)

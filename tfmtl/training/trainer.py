@@ -1,0 +1,111 @@
+"""The one training step of the package."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tfmtl._keras import tf
+from tfmtl.balance.base import LossWeighting, TaskStats
+from tfmtl.data.read import Batch
+from tfmtl.losses.task import TaskLosses
+from tfmtl.models.base import MultiTaskModel
+from tfmtl.optim.groups import OptimizerGroups
+
+
+class StepSums(NamedTuple):
+    """Sums over the steps of a chunk.
+
+    Attributes:
+        steps: Scalar int64, steps done.
+        losses: [T] sum of each task's loss over the steps where it had a label.
+        present: [T] number of those steps.
+        weights: [T] sum of the balancer's weights.
+        penalty: Scalar, sum of the regularisation and auxiliary losses.
+        finite: Scalar bool, whether every loss was a number.
+    """
+
+    steps: Any
+    losses: Any
+    present: Any
+    weights: Any
+    penalty: Any
+    finite: Any
+
+
+class Trainer(tf.Module):  # type: ignore[misc]
+    """A model, its losses, a balancer and optimizers, joined in one step.
+
+    Steps run in chunks inside one graph, so that Python and the host are asked once a
+    chunk; a loss that is not finite ends the chunk.
+
+    Args:
+        model: Has been called once, so that its variables exist.
+        losses: Of its tasks.
+        balancer: Weighs them.
+        optimizers: Of its variable groups.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        losses: TaskLosses,
+        balancer: LossWeighting,
+        optimizers: OptimizerGroups,
+    ) -> None:
+        super().__init__(name="trainer")
+        self.model = model
+        self.losses = losses
+        self.balancer = balancer
+        self.optimizers = optimizers
+        self.train_chunk = tf.function(self._train_chunk, autograph=False)
+
+    def train_step(self, batch: Batch) -> StepSums:
+        """One update of all variables.
+
+            w = balancer(L),   total = sum_t w_t L_t + penalties
+
+        Args:
+            batch: B rows.
+
+        Returns:
+            The sums of this one step.
+        """
+        with tf.GradientTape() as tape:
+            logits = self.model(batch.features, training=True)
+            losses, present = self.losses(
+                logits, batch.labels, batch.mask, batch.weights
+            )
+            weights = self.balancer.weigh(TaskStats(losses, present, self.model.step))
+            extra = [*self.model.losses, *self.model.aux_losses().values()]
+            penalty = tf.add_n([tf.zeros([]), *extra])
+            total = tf.reduce_sum(tf.stop_gradient(weights) * losses) + penalty
+        variables = self.optimizers.variables_in_order
+        self.optimizers.apply(tape.gradient(total, variables))
+        self.model.step.assign_add(1)
+        return StepSums(
+            steps=tf.constant(1, tf.int64),
+            losses=losses,
+            present=tf.cast(present, tf.float32),
+            weights=weights,
+            penalty=penalty,
+            finite=tf.math.is_finite(total),
+        )
+
+    def _train_chunk(self, iterator: Any, steps: Any) -> StepSums:
+        """Up to `steps` updates with the iterator's next batches."""
+        count = len(self.model.tasks)
+        zeros = tf.zeros([count])
+
+        def going(sums: StepSums) -> Any:
+            return tf.logical_and(sums.steps < steps, sums.finite)
+
+        def step(sums: StepSums) -> tuple[StepSums]:
+            one = self.train_step(next(iterator))
+            added = [a + b for a, b in zip(sums[:-1], one[:-1])]
+            return (StepSums(*added, finite=one.finite),)
+
+        start = StepSums(
+            tf.constant(0, tf.int64), zeros, zeros, zeros, tf.zeros([]), tf.constant(True)
+        )
+        (sums,) = tf.while_loop(going, step, (start,), parallel_iterations=1)
+        return sums

@@ -1,0 +1,10 @@
+"""The steps from a dataset directory to a served model: one function each."""
+
+from __future__ import annotations
+
+from tfmtl.workflow.evaluate import evaluate
+from tfmtl.workflow.export import export
+from tfmtl.workflow.score import score
+from tfmtl.workflow.train import TrainResult, train
+
+__all__ = ["TrainResult", "evaluate", "export", "score", "train"]

@@ -1,0 +1,112 @@
+"""Run directory + split -> exact metrics, and every prediction if asked."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfmtl import build
+from tfmtl.errors import ConfigError
+from tfmtl.files import atomic_write
+from tfmtl.metrics.report import TaskPredictions, evaluate_predictions
+from tfmtl.progress import Listener, Silent
+from tfmtl.training.evaluation import outputs_of, predictions
+from tfmtl.workflow.restore import restore
+
+
+def evaluate(
+    run: str | pathlib.Path,
+    split: str = "test",
+    *,
+    dataset: str | pathlib.Path | None = None,
+    predictions_file: str | pathlib.Path | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Evaluates the model of a finished run on a split.
+
+    Args:
+        run: The run directory.
+        split: `train`, `validation` or `test`.
+        dataset: Where the data set lies now, if it was moved.
+        predictions_file: A Parquet file to write: keys, scenario, and for each output
+            its prediction and label (null outside its population).
+        listener: Told about the progress.
+
+    Returns:
+        The report: `{"split", "rows", "tasks": {output: {metric: value}},
+        "mean_task_auc", "mean_cell_auc"}`; undefined values are None. An output is a
+        task, or `buy|click` for a task with `given`; means are over the main tasks.
+
+    Raises:
+        ConfigError: The data set has no such split.
+        DataError: The run is not finished or its data set is gone.
+    """
+    listener = listener or Silent()
+    listener.stage(f"evaluate {split}")
+    restored = restore(run, dataset)
+    model, manifest = restored.model, restored.manifest
+    if split not in manifest.splits:
+        raise ConfigError(
+            f"`split` must be one of {sorted(manifest.splits)}. Received: {split!r}"
+        )
+    reader = build.make_reader(
+        restored.experiment, manifest, restored.dataset, split, keys=True
+    )
+    predicted, labels, scenario, keys = predictions(model, reader)
+    scenarios = manifest.dataset.scenario_values
+    if predictions_file is not None:
+        _write(
+            pathlib.Path(predictions_file), predicted, labels, scenario, keys, scenarios
+        )
+    tasks = [
+        TaskPredictions(
+            name=name,
+            kind=task.type,
+            labels=labels[name]["labels"].astype(np.float64),
+            predictions=predicted[name].astype(np.float64),
+            weights=labels[name]["weights"].astype(np.float64) if task.weight else None,
+        )
+        for name, task in outputs_of(model.tasks).items()
+    ]
+    report = evaluate_predictions(
+        split,
+        tasks,
+        scenario=scenario if scenarios else None,
+        scenario_names=scenarios,
+        users=keys.get("user"),
+        mean_over=[t.name for t in model.tasks if t.role == "main"],
+    )
+    if split == "validation" and restored.result["refit"]:
+        listener.note("the refitted model has seen the validation split in training")
+    return report
+
+
+def _write(
+    path: pathlib.Path,
+    predicted: dict[str, np.ndarray],
+    labels: dict[str, dict[str, np.ndarray]],
+    scenario: np.ndarray,
+    keys: dict[str, np.ndarray],
+    scenarios: tuple[str, ...],
+) -> None:
+    columns: dict[str, Any] = {}
+    for name, values in keys.items():
+        text = values.dtype == object
+        columns[name] = pa.array(values, pa.binary()).cast(pa.string()) if text else (
+            pa.array(values)
+        )
+    if scenarios:
+        names = np.array([*scenarios, "unknown"], dtype=object)
+        columns["scenario"] = pa.array(names[scenario])
+    for name, values in predicted.items():
+        columns[f"prediction/{name}"] = (
+            pa.array(list(values)) if values.ndim > 1 else pa.array(values)
+        )
+        columns[f"label/{name}"] = pa.array(labels[name]["labels"], from_pandas=True)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    atomic_write(path, sink.getvalue().to_pybytes())

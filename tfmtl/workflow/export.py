@@ -1,0 +1,118 @@
+"""Run directory -> a version that TensorFlow Serving loads."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from typing import Any
+
+from serving.warmup import write_warmup
+from tfmtl.errors import ConfigError
+from tfmtl.export.saved_model import save, serving_module
+from tfmtl.files import atomic_directory
+from tfmtl.progress import Listener, Silent
+from tfmtl.schema.manifest import ExportManifest, served_inputs
+from tfmtl.versions import versions
+from tfmtl.workflow.restore import Restored, restore
+
+
+def export(
+    run: str | pathlib.Path,
+    output: str | pathlib.Path,
+    *,
+    version: int | None = None,
+    dataset: str | pathlib.Path | None = None,
+    metrics: dict[str, Any] | None = None,
+    listener: Listener | None = None,
+) -> ExportManifest:
+    """Exports the model of a finished run as `output/<version>/`.
+
+    The SavedModel holds the transform graph and its vocabularies: it needs neither the
+    data set nor the run, and takes raw features.
+
+    Args:
+        run: The run directory.
+        output: The model's base directory, which TensorFlow Serving watches.
+        version: A number above the newest version there; the next one where None.
+        dataset: Where the data set lies now, if it was moved.
+        metrics: A report of `evaluate` for the model card; the validation metrics of
+            the chosen step where None.
+        listener: Told about the progress.
+
+    Returns:
+        The model card, which lies in the version's `tfmtl.json` too.
+
+    Raises:
+        ConfigError: The version exists already.
+        DataError: The run is not finished or its data set is gone.
+    """
+    listener = listener or Silent()
+    listener.stage("export")
+    base = pathlib.Path(output)
+    number = _version(base, version)
+    restored = restore(run, dataset)
+    manifest = _card(restored, metrics)
+    spec = restored.experiment.export
+    module = serving_module(restored.model, restored.dataset, spec.outputs)
+    began = time.perf_counter()
+    with atomic_directory(base / str(number), name="export") as folder:
+        save(module, manifest, folder)
+        write_warmup(
+            folder,
+            [{}],
+            model_name=base.name,
+            batch_sizes=spec.warmup_batch_sizes,
+            sequence_length=1,
+        )
+    listener.note(
+        f"version {number} of {base.name} in {time.perf_counter() - began:.1f} s"
+    )
+    return manifest
+
+
+def _version(base: pathlib.Path, wanted: int | None) -> int:
+    existing = [int(p.name) for p in base.glob("*") if p.name.isdigit()]
+    number = wanted if wanted is not None else max(existing, default=0) + 1
+    if number in existing or number < 1:
+        raise ConfigError(
+            f"`version` must be a new number above 0. Received: {number}; versions in "
+            f"{str(base)!r}: {sorted(existing)}"
+        )
+    return number
+
+
+def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
+    model, manifest = restored.model, restored.manifest
+    module_outputs = {}
+    for task in manifest.dataset.tasks:
+        if task.conditional != task.name:
+            module_outputs[task.conditional] = (
+                f"probability of {task.name} given {task.given}"
+            )
+        meaning = {
+            "binary": f"probability of {task.name}",
+            "regression": f"expected {task.name}, in the unit of its label",
+            "multiclass": f"probability of each of {task.classes} classes of {task.name}",
+        }
+        module_outputs[task.name] = meaning[task.type]
+    train = manifest.splits["train"]
+    return ExportManifest(
+        tfmtl_version=versions().get("tfmtl", ""),
+        versions=versions(),
+        name=restored.experiment.name,
+        model=restored.experiment.model.class_name,
+        schema_hash=manifest.schema_hash,
+        inputs=served_inputs(manifest.dataset),
+        outputs=module_outputs,
+        scenarios=manifest.dataset.scenario_values,
+        metrics=metrics or restored.result["metrics"],
+        data={
+            "rows": {name: split.rows for name, split in manifest.splits.items()},
+            "positive_rates": {t: s.mean for t, s in train.tasks.items()},
+            "timestamp_min": train.timestamp_min,
+            "timestamp_max": train.timestamp_max,
+        },
+        parameters=sum(int(v.shape.num_elements()) for v in model.trainable_variables),
+        steps=restored.result["step"],
+        seed=restored.experiment.seed,
+    )

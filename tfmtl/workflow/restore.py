@@ -1,0 +1,66 @@
+"""Run directory -> the model it chose."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from tfmtl import build
+from tfmtl.errors import DataError
+from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.experiment import Experiment
+from tfmtl.schema.manifest import DatasetManifest, read_dataset
+from tfmtl.training.checkpoint import restore_model
+from tfmtl.training.rundir import RunDirectory
+from tfmtl.workflow.train import REFIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A finished run.
+
+    Attributes:
+        model: With the chosen step's variables, or the refitted ones.
+        experiment: Of the run.
+        manifest: Of its data set.
+        dataset: The dataset directory.
+        result: `result.json`.
+    """
+
+    model: MultiTaskModel
+    experiment: Experiment
+    manifest: DatasetManifest
+    dataset: pathlib.Path
+    result: dict[str, Any]
+
+
+def restore(
+    run: str | pathlib.Path, dataset: str | pathlib.Path | None = None
+) -> Restored:
+    """Loads the model of a finished run.
+
+    Args:
+        run: The run directory.
+        dataset: Where its data set lies now, if it was moved.
+
+    Raises:
+        DataError: The run is not finished, or its data set is gone or another one.
+        TrainingError: The variables do not fit.
+    """
+    source = RunDirectory(run)
+    experiment = source.experiment()
+    result = source.result()
+    directory = pathlib.Path(dataset or source.facts()["dataset"])
+    manifest = read_dataset(directory)
+    if manifest.schema_hash != source.facts()["schema_hash"]:
+        raise DataError(
+            f"the data set {str(directory)!r} is not the one that the run "
+            f"{str(run)!r} was trained on (its schema hash differs)"
+        )
+    model = build.make_model(experiment, manifest, directory)
+    folder = source.path / REFIT / "checkpoints" if result["refit"] else (
+        source.checkpoints
+    )
+    restore_model(model, folder, result["step"])
+    return Restored(model, experiment, manifest, directory, result)
