@@ -43,12 +43,11 @@ CORE = [
     "scikit-learn>=1.6",
     "starlette>=1,<2",
     "uvicorn>=0.40",
-    "httpx>=0.28,<1",
     "grpcio>=1.71",
     "protobuf>=6,<7",
 ]
-PIPELINE = ["apache-beam==2.77.*", "tensorflow-transform==1.21.*"]
-TEST = ["pytest>=9", "hypothesis>=6.150"]
+PIPELINE = ["apache-beam==2.77.*", "tensorflow-transform==1.21.*", "pandas>=2.2"]
+TEST = ["pytest>=9", "hypothesis>=6.150", "httpx>=0.28,<1"]
 LINT = [
     "ruff>=0.17",
     "mypy>=2.4",

@@ -208,6 +208,11 @@ class Job:
         distinct, where = np.unique(times, return_inverse=True)
         total = np.zeros(len(distinct), np.int64)
         np.add.at(total, where, counts)
+        # Beam would pickle the histograms into each following pipeline, many times.
+        none = np.zeros(0, np.int64)
+        ingested.shards = [
+            dataclasses.replace(s, times=none, counts=none) for s in ingested.shards
+        ]
         return split.time_rule(self._dataset, distinct, total)
 
     def _analyse(self, ingested: _Ingested, rule: split.TimeRule | None) -> _Analysed:

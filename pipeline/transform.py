@@ -343,7 +343,9 @@ class Transformer:
             else:
                 signature[name] = tf.TensorSpec([None, *spec.shape], spec.dtype)
         layer = self._layer
-        self._call = tf.function(lambda x: layer(x), input_signature=[signature])
+        self._call = tf.function(
+            layer.call, input_signature=[signature], autograph=False
+        )
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, np.ndarray | Ragged]:
         """Transforms a batch.

@@ -10,21 +10,19 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import logging
 import re
 import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from serving.rows import InputSpec, Unknown, encode_rows
+from serving.grpc_client import GrpcClient
+from serving.row_client import Prediction, RequestRefused, Row, RowClient
+from serving.rows import InputSpec, Unknown
 from tfmtl.errors import ConfigError, ServingError
 
-logger = logging.getLogger(__name__)
-
-Row = Mapping[str, object]
-Prediction = dict[str, Any]
+__all__ = ["Client", "GrpcClient", "InputSpec", "Prediction", "RequestRefused", "Row"]
 
 _MODEL_PATH = re.compile(
     r"(?P<prefix>.*?)/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+))?"
@@ -40,134 +38,7 @@ _STALE = (
 )
 
 
-class RequestRefused(ServingError):
-    """The server answered with an error, or not at all.
-
-    Attributes:
-        status: The HTTP status or gRPC's code number; None without an answer.
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class _RowClient:
-    """What both protocols share: signature, columns, chunks."""
-
-    def __init__(
-        self,
-        *,
-        signature: str,
-        inputs: Mapping[str, InputSpec] | None,
-        defaults: Row | None,
-        unknown: Unknown,
-        sequence_length: int | None,
-        batch_size: int,
-    ) -> None:
-        if batch_size < 1 or (sequence_length is not None and sequence_length < 1):
-            raise ConfigError(
-                "`batch_size` and `sequence_length` must be positive. Received: "
-                f"{batch_size}, {sequence_length}."
-            )
-        if unknown not in ("error", "ignore"):
-            raise ConfigError(
-                f"`unknown` must be 'error' or 'ignore'. Received: {unknown!r}."
-            )
-        self.signature = signature
-        self._given_inputs = dict(inputs) if inputs is not None else None
-        self._signature_json: Mapping[str, Any] | None = None
-        self._defaults = dict(defaults or {})
-        self._unknown: Unknown = unknown
-        self._sequence_length = sequence_length
-        self._batch_size = batch_size
-
-    def _signatures(self) -> Mapping[str, Any]:
-        raise NotImplementedError
-
-    def _predict_columns(
-        self, columns: Mapping[str, list[Any]], inputs: Mapping[str, InputSpec]
-    ) -> dict[str, list[Any]]:
-        raise NotImplementedError
-
-    def inputs(self) -> dict[str, InputSpec]:
-        """The signature's inputs: those given, else the server's, asked for once.
-
-        Raises:
-            ServingError: The server does not answer, or lacks the signature.
-        """
-        if self._given_inputs is not None:
-            return self._given_inputs
-        return parse_inputs(self._signature())
-
-    def _signature(self) -> Mapping[str, Any]:
-        if self._signature_json is None:
-            self._signature_json = find_signature(self._signatures(), self.signature)
-        return self._signature_json
-
-    def _fresh_signature(self) -> Mapping[str, Any]:
-        self._signature_json = None
-        return self._signature()
-
-    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Predicts for rows of raw features.
-
-        Args:
-            rows: One mapping per example. Absent keys and None are missing values;
-                5, 5.0 and "5" are the same category; lists go from old to new.
-
-        Returns:
-            One mapping of output names to values per row, in order.
-
-        Raises:
-            ConfigError: A row does not fit the model; row and key are named.
-            ServingError: The server refused or did not answer.
-        """
-        if isinstance(rows, (str, bytes, Mapping)):
-            raise ConfigError(
-                "`rows` must be a list of mappings, one per example. "
-                f"Received: {type(rows).__name__}."
-            )
-        predictions: list[Prediction] = []
-        for start in range(0, len(rows), self._batch_size):
-            chunk = rows[start : start + self._batch_size]
-            outputs = self._predict_chunk(chunk, start)
-            for name, values in outputs.items():
-                if not isinstance(values, list) or len(values) != len(chunk):
-                    raise ServingError(
-                        f"Output {name!r} must hold one value per row ({len(chunk)}). "
-                        f"Received: {str(values)[:60]}."
-                    )
-            for cells in zip(*outputs.values(), strict=True):
-                predictions.append(dict(zip(outputs, cells, strict=True)))
-        return predictions
-
-    def _predict_chunk(self, rows: Sequence[Row], start: int) -> dict[str, list[Any]]:
-        known = self._signature_json
-        try:
-            return self._encode_and_send(rows, start)
-        except (RequestRefused, ConfigError):
-            # A new version may have other inputs than the one that was asked about.
-            if self._given_inputs is not None or known is None:
-                raise
-            if self._fresh_signature() == known:
-                raise
-        return self._encode_and_send(rows, start)
-
-    def _encode_and_send(self, rows: Sequence[Row], start: int) -> dict[str, list[Any]]:
-        inputs = self.inputs()
-        columns = encode_rows(
-            rows,
-            inputs,
-            defaults=self._defaults,
-            unknown=self._unknown,
-            sequence_length=self._sequence_length,
-            first_row=start,
-        )
-        return self._predict_columns(columns, inputs)
-
-
-class Client(_RowClient):
+class Client(RowClient):
     """A REST client; it may be shared by threads, each has its own connection.
 
     Args:
@@ -350,141 +221,6 @@ class Client(_RowClient):
         return connection
 
 
-class GrpcClient(_RowClient):
-    """A gRPC client of TensorFlow Serving; the embedded server has no gRPC.
-
-    Args:
-        target: The server's gRPC address, such as "localhost:8500".
-        model: The model's name.
-        version: A version; None is the newest that is served.
-        timeout: Seconds for one request.
-        max_message_bytes: The largest answer to accept.
-        signature: As for `Client`, like all further arguments.
-        inputs: The signature's inputs.
-        defaults: Values for inputs that a row lacks.
-        unknown: What to do with unknown keys.
-        sequence_length: The one length of all lists.
-        batch_size: Rows per request.
-
-    Raises:
-        ConfigError: An argument is wrong, or the packages for gRPC are not installed.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        model: str,
-        version: int | None = None,
-        *,
-        timeout: float = 30.0,
-        max_message_bytes: int = 64 * 2**20,
-        signature: str = "serving_default",
-        inputs: Mapping[str, InputSpec] | None = None,
-        defaults: Row | None = None,
-        unknown: Unknown = "error",
-        sequence_length: int | None = None,
-        batch_size: int = 512,
-    ) -> None:
-        super().__init__(
-            signature=signature,
-            inputs=inputs,
-            defaults=defaults,
-            unknown=unknown,
-            sequence_length=sequence_length,
-            batch_size=batch_size,
-        )
-        try:
-            import grpc
-            from tensorflow_serving.apis import prediction_service_pb2_grpc as service
-        except ImportError as error:
-            raise ConfigError(
-                "gRPC needs the packages grpcio and tensorflow-serving-api "
-                f"({error}); REST does not: use `Client`."
-            ) from error
-        self.model, self.version, self._timeout = model, version, timeout
-        self._target = target
-        self._channel = grpc.insecure_channel(
-            target, options=[("grpc.max_receive_message_length", max_message_bytes)]
-        )
-        self._stub = service.PredictionServiceStub(self._channel)
-        self._rpc_error = grpc.RpcError
-
-    def __enter__(self) -> GrpcClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the channel; the client cannot be used after that."""
-        self._channel.close()
-
-    def _signatures(self) -> Mapping[str, Any]:
-        from google.protobuf import json_format
-        from tensorflow_serving.apis import get_model_metadata_pb2 as metadata
-
-        request = metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
-        self._fill_spec(request.model_spec)
-        response = self._call(self._stub.GetModelMetadata, request)
-        signatures = metadata.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        return {
-            name: json_format.MessageToDict(
-                found,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-            for name, found in signatures.signature_def.items()
-        }
-
-    def _predict_columns(
-        self, columns: Mapping[str, list[Any]], inputs: Mapping[str, InputSpec]
-    ) -> dict[str, list[Any]]:
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2
-
-        from serving.warmup import tensor_proto
-
-        request = predict_pb2.PredictRequest()
-        self._fill_spec(request.model_spec)
-        request.model_spec.signature_name = self.signature
-        for name, column in columns.items():
-            request.inputs[name].CopyFrom(tensor_proto(column, inputs[name]))
-        response = self._call(self._stub.Predict, request)
-        outputs = {}
-        for name, proto in response.outputs.items():
-            values = tf.make_ndarray(proto)
-            text = values.dtype == object and not name.endswith("_bytes")
-            outputs[name] = _decoded(values.tolist()) if text else values.tolist()
-        return outputs
-
-    def _fill_spec(self, spec: Any) -> None:
-        spec.name = self.model
-        if self.version is not None:
-            spec.version.value = self.version
-
-    def _call(self, method: Any, request: Any) -> Any:
-        try:
-            return method(request, timeout=self._timeout)
-        except self._rpc_error as error:
-            code = error.code()
-            raise RequestRefused(
-                f"{self._target} answered {code.name}: {error.details()}",
-                code.value[0],
-            ) from error
-
-
-def _decoded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decoded(item) for item in value]
-    return value.decode("utf-8", errors="replace")
-
-
 def _base64(value: object) -> dict[str, str]:
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode("ascii")}
@@ -503,30 +239,3 @@ def _split_path(path: str, url: str) -> tuple[str, str | None, int | None]:
             f"server's address. Received: {url!r}."
         )
     return path.rstrip("/"), None, None
-
-
-def find_signature(signatures: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """One signature of a metadata answer.
-
-    Raises:
-        ServingError: The model lacks it.
-    """
-    if name not in signatures:
-        legal = sorted(key for key in signatures if not key.startswith("__"))
-        raise ServingError(
-            f"`signature` must be one of the model's: {', '.join(legal)}. "
-            f"Received: {name!r}."
-        )
-    found: Mapping[str, Any] = signatures[name]
-    return found
-
-
-def parse_inputs(signature: Mapping[str, Any]) -> dict[str, InputSpec]:
-    """The inputs of a signature as the metadata request shows it."""
-    return {
-        name: InputSpec(
-            info["dtype"],
-            tuple(int(dim["size"]) for dim in info["tensor_shape"].get("dim", ())),
-        )
-        for name, info in sorted(signature["inputs"].items())
-    }

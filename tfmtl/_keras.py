@@ -12,8 +12,7 @@ _chosen = os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-
-import tf_keras  # noqa: E402
+import tf_keras
 
 if _chosen != "1" or tf.keras.Model is not tf_keras.Model:
     raise ImportError(

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_BODY_BYTES = 64 * 2**20
 _STARTUP_SECONDS = 30.0
+# Connections that wait while the model is being loaded, or in a burst.
+_BACKLOG = 2048
 
 
 def serve(
@@ -214,15 +216,23 @@ def model_name(model_dir: str | os.PathLike[str], name: str | None = None) -> st
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A bound socket: taken before the model is loaded, so that errors come at once."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"`host` and `port` must name a free address of this machine. Received: "
-            f"{host}:{port} ({error})."
-        ) from error
-    with listener:
+    with contextlib.ExitStack() as stack:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            family, address = found[0][0], found[0][4]
+            # The protocol is named (create_server leaves it 0) because asyncio sets
+            # TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
+            listener = stack.enter_context(
+                socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            )
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                "`host` and `port` must name a free address of this machine. "
+                f"Received: {host}:{port} ({error})."
+            ) from error
         yield listener
 
 

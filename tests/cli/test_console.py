@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from tfmtl.cli import console
+from tfmtl.cli import console, datasets
 from tfmtl.cli.console import BarProgress, PlainProgress, print_table, progress
 from tfmtl.cli.report import print_report
 
@@ -105,7 +105,8 @@ def _report() -> dict[str, object]:
 def test_a_report_has_a_row_per_task_and_scenario(capsys):
     print_report(_report())
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "test split, 10 rows"
+    assert lines[0] == "test split, 10 rows: binary tasks"
+    assert "test split, 10 rows: regression tasks" in lines
     (live,) = [line for line in lines if "live" in line]
     assert "0.7500" not in live and "-" in live
     (home,) = [line for line in lines if "home" in line]
@@ -114,3 +115,9 @@ def test_a_report_has_a_row_per_task_and_scenario(capsys):
     assert "1.5000" in stay and "all" in stay
     assert lines[-2:] == ["mean_task_auc: 0.7500", "mean_cell_auc: -"]
     assert not any("gauc_coverage" in line for line in lines)
+
+
+def test_times_of_a_manifest_are_days():
+    assert datasets._day(1_736_000_000_000_000.0) == "2025-01-04 14:13"
+    assert datasets._day(None) == "?"
+    assert datasets._day(1e30) == "1e+30"

@@ -171,7 +171,11 @@ def test_preprocess_refuses_a_full_folder_before_any_work(tfmtl, experiment_file
     assert "--overwrite" in result.err
 
 
-def test_ctrl_c_stops_with_130_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped after")],
+)
+def test_a_signal_leaves_nothing_half_written(tmp_path, number, code, told):
     out = tmp_path / "out"
     command = ["data", "simulate", "--rows", "4000000", "--out"]
     process = subprocess.Popen(
@@ -182,8 +186,8 @@ def test_ctrl_c_stops_with_130_and_leaves_nothing(tmp_path):
     )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("simulate")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.stderr.read()
-    assert process.wait(60) == 130
-    assert "interrupted" in rest and "Traceback" not in rest
+    assert process.wait(60) == code
+    assert told in rest and "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []

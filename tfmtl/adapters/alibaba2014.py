@@ -103,6 +103,10 @@ def _events(file: pathlib.Path, rejects: raw.Rejects) -> pa.Table:
         str(YEAR), pc.struct_field(parts, "month"), pc.struct_field(parts, "day"), "-"
     )
     date = pc.strptime(text, format="%Y-%m-%d", unit="s", error_is_null=True)
+    # strptime turns 2-30 into 3-2.
+    meant = pc.cast(pc.struct_field(parts, "day"), pa.int64())
+    null = pa.scalar(None, date.type)
+    date = pc.if_else(pc.equal(pc.day(date), meant), date, null)
     bad = table.filter(pc.is_null(date)).to_pylist()
     rejects.add(
         file.name,

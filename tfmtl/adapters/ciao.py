@@ -1,10 +1,11 @@
 """Ciao: ratings of products in 28 categories, with the helpfulness of the review.
 
 Tang, Gao, Liu, "mTrust: Discerning multi-faceted trust in a connected world", WSDM
-2012. Reads `ciao_rating_with_timestamp.mat` (or `rating_with_timestamp.mat`), whose
-matrix `rating` has user, product, category, rating, helpfulness and time. A row is a
-review, in order of time; the category is the scenario. Exact repetitions are dropped; rows with a rating
-outside 1 .. 5 (34 have a 0) are rejected.
+2012. Reads `ciao_rating_with_timestamp.mat` (or
+`rating_with_timestamp.mat`), whose matrix `rating` has user, product, category, rating,
+helpfulness and time. A row is a review, in order of time; the category is the scenario.
+Exact repetitions are dropped; rows with a rating outside 1 .. 5 (34 have a 0) are
+rejected.
 
 Times are days, so the past of a row is strictly earlier days: `history_*` (last 50
 reviews of the user: product, category, rating, days ago; newest last), and `user_*`,

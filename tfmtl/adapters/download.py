@@ -86,7 +86,9 @@ def fetch(
         try:
             size = _transfer(source, part, listener)
         except (urllib.error.URLError, HTTPException, OSError) as error:
-            reason = getattr(error, "reason", None) or error
+            reason = error
+            if not isinstance(error, urllib.error.HTTPError):
+                reason = getattr(error, "reason", None) or error
             raise DataError(
                 f"{source.url} cannot be fetched ({reason}). Try again to go on where "
                 f"it stopped, or {by_hand}"

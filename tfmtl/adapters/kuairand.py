@@ -53,9 +53,9 @@ from tfmtl.adapters.kuairand_past import (
     Past,
     floats,
     ints,
+    numbered,
     past_counters,
     read_past,
-    numbered,
     with_past_lists,
 )
 from tfmtl.adapters.past import (

@@ -10,6 +10,7 @@ import pathlib
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow import csv
 
 from tfmtl.errors import DataError
 
@@ -77,7 +78,7 @@ def _open(path: pathlib.Path) -> ds.Dataset:
     suffix = files[0].suffix.lower()
     form: str | ds.CsvFileFormat = _FORMATS[suffix]
     if suffix == ".tsv":
-        form = ds.CsvFileFormat(pa.csv.ParseOptions(delimiter="\t"))
+        form = ds.CsvFileFormat(csv.ParseOptions(delimiter="\t"))
     try:
         return ds.dataset([str(f) for f in files], format=form)
     except (pa.ArrowException, OSError) as error:

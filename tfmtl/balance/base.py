@@ -26,7 +26,7 @@ class BalancerConfig(Spec):
     """Settings of a balancer."""
 
 
-class LossWeighting(tf.Module):  # type: ignore[misc]
+class LossWeighting(tf.Module):
     """A balancer whose weights come from the losses: one backward pass a step.
 
     The weighted sum of losses is what every variable is trained on.

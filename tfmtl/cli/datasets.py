@@ -23,6 +23,8 @@ def print_manifest(manifest: DatasetManifest) -> None:
         time = f"{_day(split.timestamp_min)} .. {_day(split.timestamp_max)}"
         rows.append([name, "all", split.rows, time, *_means(split.tasks, manifest)])
         for scenario, count in split.scenarios.items():
+            if scenario == "unknown" and not count:
+                continue
             cells = {task: cells.get(scenario) for task, cells in split.cells.items()}
             rows.append([name, scenario, count, "", *_means(cells, manifest)])
     tasks = list(manifest.dataset.task_names)
@@ -54,12 +56,12 @@ def _means(stats: object, manifest: DatasetManifest) -> list[float | None]:
     return means
 
 
-def _day(seconds: float | None) -> str:
-    if seconds is None:
+def _day(microseconds: float | None) -> str:
+    if microseconds is None:
         return "?"
-    # The manifest counts seconds; a year past 9999 is a number without a calendar.
+    # A year past 9999 is a number without a calendar.
     try:
-        moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+        moment = datetime.datetime.fromtimestamp(microseconds / 1e6, tz=datetime.UTC)
     except (ValueError, OverflowError, OSError):
-        return f"{seconds:g}"
+        return f"{microseconds:g}"
     return moment.strftime("%Y-%m-%d %H:%M")

@@ -37,15 +37,15 @@ NEEDS = (
     Need("pydantic", "experiment files", None, "2."),
     Need("pyarrow", "Parquet", None),
     Need("numpy", "arrays", None),
-    Need("scipy", "metrics, search", None),
+    Need("scipy", "search, data set ciao", None),
     Need("scikit-learn", "search", None),
     Need("starlette", "embedded server", None),
     Need("uvicorn", "embedded server", None),
-    Need("httpx", "REST client, downloads", None),
     Need("rich", "progress bars", None),
     Need("click", "command line", None),
     Need("apache-beam", "tfmtl preprocess", "pipeline", "2.77."),
     Need("tensorflow-transform", "tfmtl preprocess, export", "pipeline", "1.21."),
+    Need("pandas", "tfmtl preprocess", "pipeline"),
 )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -13,6 +16,27 @@ from tfmtl.errors import TfmtlError
 USAGE = 2
 FAILURE = 3
 INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextlib.contextmanager
+def orderly_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the process as an exception does: what is half-written goes.
+
+    A command with a better answer (training saves first, a server finishes its
+    requests) installs its own handler.
+    """
+
+    def stop(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def run(command: Callable[[], object], *, debug: bool) -> int:

@@ -33,12 +33,14 @@ def configure(*, verbose: bool) -> None:
         warnings.filterwarnings("default", module=_OURS)
 
 
+def is_verbose() -> bool:
+    """Whether `--verbose` was given."""
+    return logging.getLogger().getEffectiveLevel() <= logging.INFO
+
+
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines it writes before its log level holds."""
-    with _silent_stderr(
-        logging.getLogger("tfmtl").getEffectiveLevel() > logging.INFO
-        and "tensorflow" not in sys.modules
-    ):
+    with _silent_stderr(not is_verbose() and "tensorflow" not in sys.modules):
         import tfmtl._keras
 
         tfmtl._keras.tf.config.list_physical_devices()

@@ -88,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own or os.environ.get("TFMTL_DEBUG", "") not in ("", "0")
     logs.configure(verbose="--verbose" in own)
-    return errors.run(
-        lambda: cli.main(given, prog_name="tfmtl", standalone_mode=False), debug=debug
-    )
+    with errors.orderly_sigterm():
+        return errors.run(
+            lambda: cli.main(given, prog_name="tfmtl", standalone_mode=False),
+            debug=debug,
+        )

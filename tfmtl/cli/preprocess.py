@@ -84,7 +84,7 @@ def preprocess(
 
     from tfmtl.cli.console import progress
     from tfmtl.cli.datasets import print_manifest
-    from tfmtl.cli.logs import import_tensorflow
+    from tfmtl.cli.logs import import_tensorflow, is_verbose
     from tfmtl.files import check_target
     from tfmtl.schema.load import load_experiment
 
@@ -106,5 +106,6 @@ def preprocess(
             overwrite=overwrite,
             beam_args=beam_args,
             listener=listener,
+            verbose=is_verbose(),
         )
     print_manifest(manifest)

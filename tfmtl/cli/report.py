@@ -9,39 +9,51 @@ import click
 
 from tfmtl.cli.console import print_table
 
-_BINARY = ("auc", "gauc", "logloss", "ne", "pcoc", "ece")
-_OTHER = ("rmse", "mae", "r2", "accuracy", "macro_f1")
+_METRICS = {
+    "binary": ("auc", "gauc", "logloss", "ne", "pcoc", "ece"),
+    "regression": ("rmse", "mae", "r2"),
+    "multiclass": ("accuracy", "macro_f1", "logloss"),
+}
 
 
 def print_report(report: Mapping[str, Any]) -> None:
-    """Prints the report of `tfmtl.workflow.evaluate`.
+    """Prints the report of `tfmtl.workflow.evaluate`, a table per kind of task.
 
     Args:
-        report: `{"split", "rows", "tasks": {task: {metric ..., "scenarios": {value:
-            {metric ...}}}}, "mean_task_auc", "mean_cell_auc"}`; an undefined metric is
-            None and shown as "-".
+        report: `{"split", "rows", "tasks": {task: {"kind", metric ..., "scenarios":
+            {value: {metric ...}}}}, "mean_task_auc", "mean_cell_auc"}`; an undefined
+            metric is None and shown as "-".
     """
     tasks: Mapping[str, Mapping[str, Any]] = report["tasks"]
-    found = set().union(*tasks.values())
-    metrics = [name for name in (*_BINARY, *_OTHER) if name in found]
-    intervals = any(cells.get("auc_ci") for cells in tasks.values())
-    numbers = ["rows", "positives", *metrics, *(["auc 95 %"] if intervals else [])]
-    rows = []
-    for task, cells in tasks.items():
-        scenarios = cells.get("scenarios") or {}
-        for place, cell in [("all", cells), *scenarios.items()]:
-            row = [task, place, cell.get("rows"), cell.get("positives")]
-            row += [_number(cell.get(m)) for m in metrics]
-            rows.append(row + ([_interval(cell.get("auc_ci"))] if intervals else []))
-    print_table(
-        f"{report['split']} split, {report['rows']:,} rows",
-        ["task", "scenario", *numbers],
-        rows,
-        numbers=numbers,
-    )
+    title = f"{report['split']} split, {report['rows']:,} rows"
+    for kind, metrics in _METRICS.items():
+        rows = [
+            _row(task, place, cell, kind)
+            for task, cells in tasks.items()
+            if cells["kind"] == kind
+            for place, cell in [("all", cells), *cells.get("scenarios", {}).items()]
+        ]
+        if rows:
+            counts = ["rows", "positives"] if kind == "binary" else ["rows"]
+            numbers = [*counts, *metrics]
+            numbers += ["auc 95 %"] if kind == "binary" else []
+            print_table(
+                f"{title}: {kind} tasks",
+                ["task", "scenario", *numbers],
+                rows,
+                numbers=numbers,
+            )
     for name in ("mean_task_auc", "mean_cell_auc"):
         value = report.get(name)
         click.echo(f"{name}: {'-' if value is None else format(value, '.4f')}")
+
+
+def _row(task: str, place: str, cell: Mapping[str, Any], kind: str) -> list[object]:
+    row: list[object] = [task, place, cell["rows"]]
+    metrics = [_number(cell.get(name)) for name in _METRICS[kind]]
+    if kind == "binary":
+        return [*row, cell["positives"], *metrics, _interval(cell.get("auc_ci"))]
+    return [*row, *metrics]
 
 
 def _number(value: Any) -> float | None:

@@ -70,7 +70,7 @@ def train(
     from tfmtl import workflow
 
     with progress() as listener:
-        workflow.train(
+        result = workflow.train(
             spec,
             dataset,
             run,
@@ -79,4 +79,10 @@ def train(
             refit=refit,
             listener=listener,
         )
-    click.echo(f"trained: {run}. Next: tfmtl evaluate {run} --split test")
+    value = "undefined" if result.value is None else f"{result.value:.5f}"
+    click.echo(
+        f"{result.parameters:,} parameters, {result.steps:,} steps ({result.reason}); "
+        f"best at step {result.step:,}: {result.monitor} {value}"
+        + (", refitted on train + validation" if result.refit else "")
+    )
+    click.echo(f"next: tfmtl evaluate {run} --split test")

@@ -138,9 +138,9 @@ class Reader:
         records = plan.records(first_block=pool * self.pool_blocks)
         pools = records.batch(self._records_per_pool())
         order_seed = _fold(self.seed, epoch)
-        skips = tf.data.Dataset.from_tensors(tf.constant(skipped, tf.int64)).concatenate(
-            tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
-        )
+        skips = tf.data.Dataset.from_tensors(
+            tf.constant(skipped, tf.int64)
+        ).concatenate(tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat())
         numbered = tf.data.Dataset.zip((pools, tf.data.Dataset.counter(pool), skips))
         columns = parse.wanted_columns(self.manifest, self.columns, self.keys)
         if self.shuffle == "groups":
@@ -156,9 +156,7 @@ class Reader:
             parsed = {k: v[skip:] for k, v in parsed.items()}
             return to_batch(parsed, self.manifest, self.keys)
 
-        return numbered.map(
-            read, num_parallel_calls=2, deterministic=True
-        ).prefetch(1)
+        return numbered.map(read, num_parallel_calls=2, deterministic=True).prefetch(1)
 
     def _records_per_pool(self) -> int:
         if self.manifest.layout == "rows":
@@ -194,7 +192,7 @@ class _Plan:
         return int(self._blocks.sum())
 
     def locate(self, row: int) -> tuple[int, int]:
-        """The pool that holds the `row`-th row, and how many of its rows come before."""
+        """The pool of the `row`-th row, and how many of the pool's rows come before."""
         size = self._reader.pool_blocks
         starts = np.concatenate([[0], np.cumsum(self._blocks)])[::size]
         pool = int(np.searchsorted(starts, row, side="right")) - 1

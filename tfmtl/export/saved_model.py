@@ -56,8 +56,8 @@ def load_signature(folder: pathlib.Path) -> Any:
         loaded = tf.saved_model.load(str(folder))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"`model` must be a version of an exported model. Received: {str(folder)!r} "
-            f"({error})"
+            "`model` must be a version of an exported model. Received: "
+            f"{str(folder)!r} ({error})"
         ) from error
     function = loaded.signatures["serving_default"]
     function.keep_alive = loaded  # the function holds no reference to its variables

@@ -29,7 +29,7 @@ def served_outputs(dataset: DatasetSpec, chosen: tuple[str, ...] | None) -> list
     return names
 
 
-class ServingModule(tf.Module):  # type: ignore[misc]
+class ServingModule(tf.Module):
     """A model with its transform graph inside; stock TensorFlow ops only.
 
     Args:
@@ -70,7 +70,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         }
 
     def _predict(self, **raw: Any) -> dict[str, Any]:
-        """Raw columns -> output to [B] or [B, C]; see `served_inputs` for the shapes."""
+        """Raw columns (shapes: `served_inputs`) -> output to [B] or [B, C]."""
         ready = {}
         for item in self._inputs:
             value = raw[item.name]
@@ -93,9 +93,9 @@ class ServingModule(tf.Module):  # type: ignore[misc]
                 if isinstance(value, tf.SparseTensor):
                     value = tf.RaggedTensor.from_sparse(value)
                 value = value.to_tensor(shape=[None, column.size])
-            result[column.name] = tf.cast(value, tf.int32 if column.dtype == "int" else (
-                tf.float32
-            ))
+            result[column.name] = tf.cast(
+                value, tf.int32 if column.dtype == "int" else (tf.float32)
+            )
         return result
 
     def _examples(self, serialized: Any) -> dict[str, Any]:
@@ -106,9 +106,9 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         raw = {}
         for item in self._inputs:
             value = parsed[item.name]
-            raw[item.name] = value.to_tensor(_missing(item)) if (
-                item.shape == "list"
-            ) else value
+            raw[item.name] = (
+                value.to_tensor(_missing(item)) if (item.shape == "list") else value
+            )
         return self._predict(**raw)
 
 

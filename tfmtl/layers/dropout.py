@@ -36,7 +36,7 @@ def step_seed(seed: int) -> Any:
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class Dropout(keras.layers.Layer):  # type: ignore[misc]
+class Dropout(keras.layers.Layer):
     """Zeroes a share of the values in training and scales up the rest.
 
     Args:

@@ -22,7 +22,7 @@ class Embedded(NamedTuple):
     """What a model sees of a batch.
 
     Attributes:
-        flat: [B, D], all fields, pooled sequences, numbers and the scenario side by side.
+        flat: [B, D], fields, pooled sequences, numbers and scenario side by side.
         fields: Feature to [B, d].
         sequences: Feature to ([B, L, d], mask [B, L]).
         scenario: [B] int32, or None where the data has none.
@@ -59,7 +59,7 @@ class _Slot:
     droppable: bool
 
 
-class FeatureEmbedding(keras.layers.Layer):  # type: ignore[misc]
+class FeatureEmbedding(keras.layers.Layer):
     """Embeds the columns of the records.
 
     Tables of one width are stacked into one variable, with an offset for each
@@ -265,9 +265,7 @@ class FeatureEmbedding(keras.layers.Layer):  # type: ignore[misc]
         single = np.repeat([s.length is None for s in slots], widths)
         weights = tf.constant(single, tf.float32)[None, :, None]
         batch = tf.cast(tf.shape(rows)[0], tf.float32)
-        self.add_loss(
-            0.5 * strength * tf.reduce_sum(tf.square(rows) * weights) / batch
-        )
+        self.add_loss(0.5 * strength * tf.reduce_sum(tf.square(rows) * weights) / batch)
 
     def _fields(
         self, features: Mapping[str, Any], looked_up: dict[str, Any]

@@ -12,7 +12,7 @@ from tfmtl.layers.stacked import StackedDense
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class Gates(keras.layers.Layer):  # type: ignore[misc]
+class Gates(keras.layers.Layer):
     """One softmax gate per owner, each mixing all experts.
 
         g^t(x) = softmax(W_{g,t} x)            linear, no bias

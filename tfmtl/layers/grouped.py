@@ -1,8 +1,8 @@
 """Dense layers whose kernel depends on the row's scenario, at the cost of one.
 
-Rows are sorted by scenario and cut into tiles that hold one scenario each; a tile is one
-matrix product with its scenario's kernel. The work grows with the rows (plus at most one
-tile a scenario), not with rows x scenarios, and no kernel is copied per row.
+Rows are sorted by scenario and cut into tiles that hold one scenario each; a tile is
+one matrix product with its scenario's kernel. The work grows with the rows (plus at
+most one tile a scenario), not with rows x scenarios, and no kernel is copied per row.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def from_tiles(values: Any, tiles: Tiles) -> Any:
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class CellDense(keras.layers.Layer):  # type: ignore[misc]
+class CellDense(keras.layers.Layer):
     """One dense layer per scenario and task, on tiles: [K, R, T, d] -> [K, R, T, h].
 
     Args:

@@ -10,7 +10,7 @@ from tfmtl.layers.seeds import child_seed
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class StackedInitializer(keras.initializers.Initializer):  # type: ignore[misc]
+class StackedInitializer(keras.initializers.Initializer):
     """Glorot-uniform for a kernel [..., d, h] whose leading axes count members.
 
     Keras' own VarianceScaling reads leading axes as a convolution's receptive field and
@@ -51,7 +51,7 @@ class StackedInitializer(keras.initializers.Initializer):  # type: ignore[misc]
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class NormalRows(keras.initializers.Initializer):  # type: ignore[misc]
+class NormalRows(keras.initializers.Initializer):
     """Normal values with a seed, for embedding tables.
 
     Args:

@@ -24,7 +24,7 @@ def masked_sum(values: Any, mask: Any) -> Any:
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class TargetAttention(keras.layers.Layer):  # type: ignore[misc]
+class TargetAttention(keras.layers.Layer):
     """Sums a user's events, each weighted by how it fits the candidate item.
 
         a_l = MLP([e_l; q; e_l * q; e_l - q]),   z = sum_l a_l e_l

@@ -12,7 +12,7 @@ from tfmtl.layers.seeds import child_seed
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class StackedDense(keras.layers.Layer):  # type: ignore[misc]
+class StackedDense(keras.layers.Layer):
     """N dense layers side by side: [B, d] or [B, N, d] -> [B, N, h].
 
         y_n = activation(x_n W_n + b_n)
@@ -148,7 +148,7 @@ class StackedDense(keras.layers.Layer):  # type: ignore[misc]
 
 
 @keras.utils.register_keras_serializable("tfmtl")
-class StackedMLP(keras.layers.Layer):  # type: ignore[misc]
+class StackedMLP(keras.layers.Layer):
     """N multi-layer perceptrons side by side: [B, d] or [B, N, d] -> [B, N, h].
 
     Args:

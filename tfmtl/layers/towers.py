@@ -10,7 +10,7 @@ from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 
 
-class Towers(keras.layers.Layer):  # type: ignore[misc]
+class Towers(keras.layers.Layer):
     """T towers as one einsum a layer; outputs are logits.
 
     Args:

@@ -25,7 +25,7 @@ class ModelConfig(Spec):
     """Settings that all models share."""
 
     interaction: Literal["none", "dot"] = "none"
-    """Add the dot products of all pairs of embedded fields of one width to the input."""
+    """Add the dot products of all pairs of fields of one width to the input."""
     tower_units: tuple[int, ...] = (32,)
     """Widths of each task tower's hidden layers; may be empty."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -35,7 +35,7 @@ class ModelConfig(Spec):
     a click, or `buy` over all rows."""
 
 
-class MultiTaskModel(keras.Model):  # type: ignore[misc]
+class MultiTaskModel(keras.Model):
     """Base class of all architectures: features of a batch -> {output: logits}.
 
     A subclass sets `Config`, creates its layers in `__init__` and writes the paper's
@@ -106,7 +106,7 @@ class MultiTaskModel(keras.Model):  # type: ignore[misc]
         )
 
     def initial_bias(self, task: TaskSpec, scenario: str | None = None) -> list[float]:
-        """Where a task's output starts: the log-odds, or mean, of the training split."""
+        """Where a task's output starts: the training split's log-odds, or mean."""
         if self.regularization.output_bias == "zero" or task.classes:
             return [0.0] * (task.classes or 1)
         stats = self._stats(task.name, scenario)
@@ -204,7 +204,7 @@ class MultiTaskModel(keras.Model):  # type: ignore[misc]
         self._inspect.update(tensors)
 
     def cut(self) -> list[Any]:
-        """Every tensor of the last call through which shared variables reach the heads."""
+        """The tensors of the last call through which shared variables reach heads."""
         return list(self._cut)
 
     def inspect(self) -> dict[str, Any]:

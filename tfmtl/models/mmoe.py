@@ -1,7 +1,7 @@
 """MMoE: shared experts, one softmax gate per task.
 
-J. Ma, Z. Zhao, X. Yi, J. Chen, L. Hong, E. Chi, "Modeling Task Relationships in Multi-task
-Learning with Multi-gate Mixture-of-Experts", KDD 2018.
+J. Ma, Z. Zhao, X. Yi, J. Chen, L. Hong, E. Chi, "Modeling Task Relationships in
+Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018.
 """
 
 from __future__ import annotations

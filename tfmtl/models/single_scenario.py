@@ -75,7 +75,9 @@ class SingleScenario(MultiTaskModel):
             )
             for i, width in enumerate(widths)
         ]
-        bias = [[self.initial_bias(t, s)[0] for t in self.tasks] for s in self.scenarios]
+        bias = [
+            [self.initial_bias(t, s)[0] for t in self.tasks] for s in self.scenarios
+        ]
         self.heads = CellDense(
             self.scenarios,
             names,

@@ -29,7 +29,8 @@ def match_groups(groups: Sequence[str], patterns: Sequence[str]) -> dict[str, st
         fitting = [
             p
             for p in patterns
-            if p != "default" and (fnmatch.fnmatchcase(group, p) or _is_folder(p, group))
+            if p != "default"
+            and (fnmatch.fnmatchcase(group, p) or _is_folder(p, group))
         ]
         chosen[group] = max(fitting, key=len, default="default")
     idle = sorted(set(patterns) - set(chosen.values()) - {"default"})
@@ -80,17 +81,17 @@ class OptimizerGroups:
                 for p, members in self.patterns.items()
             ]
         )
-        self._rates = {p: Schedule(s.learning_rate, s.schedule, planned_steps)
-                       for p, s in self._specs.items()}
+        self._rates = {
+            p: Schedule(s.learning_rate, s.schedule, planned_steps)
+            for p, s in self._specs.items()
+        }
         # Slots exist before the first step, so that a checkpoint restores into them.
         for pattern, optimizer in made.items():
             optimizer._create_all_weights(self.patterns[pattern])
 
     def apply(self, gradients: Sequence[Any]) -> None:
         """Applies gradients given in the order of `variables_in_order`."""
-        by_variable = {
-            v.ref(): g for v, g in zip(self.variables_in_order, gradients)
-        }
+        by_variable = {v.ref(): g for v, g in zip(self.variables_in_order, gradients)}
         pairs = []
         for pattern, variables in self.patterns.items():
             spec = self._specs[pattern]
@@ -127,9 +128,7 @@ def clip_by_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
     present = [g for g in summed if g is not None]
     if not present:
         return list(summed)
-    total = tf.sqrt(
-        tf.add_n([tf.reduce_sum(tf.square(_values(g))) for g in present])
-    )
+    total = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(_values(g))) for g in present]))
     scale = norm / tf.maximum(total, norm)
     return [None if g is None else _scaled(g, scale) for g in summed]
 

@@ -7,7 +7,7 @@ from typing import Any
 from tfmtl._keras import keras, tf
 
 
-class LazyAdam(keras.optimizers.legacy.Adam):  # type: ignore[misc]
+class LazyAdam(keras.optimizers.legacy.Adam):
     """Adam whose moments of an embedding row move only when the row is looked up.
 
     For a row i of the batch, with its duplicate gradients summed to g_i:

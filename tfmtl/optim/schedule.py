@@ -9,7 +9,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.schema.experiment import ScheduleSpec
 
 
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then constant, linear, cosine or exponential decay.
 
     With p in [0, 1] the share of the decay that has passed and e the end factor, the

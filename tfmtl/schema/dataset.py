@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field, model_validator
 
@@ -70,60 +70,49 @@ class DatasetSpec(Spec):
     def _check_vocabularies(self) -> None:
         used = set()
         for feature in self.features:
-            for name in vocabulary_names(feature):
-                if name.declared and name.vocabulary not in self.vocabularies:
+            for use in vocabulary_names(feature):
+                if use.declared and use.vocabulary not in self.vocabularies:
+                    hint = _hint(use.vocabulary, self.vocabularies)
                     raise ValueError(
                         f"feature {feature.name!r} uses vocabulary "
-                        f"{name.vocabulary!r}, which is not declared; declared: "
-                        f"{sorted(self.vocabularies)}{_hint(name.vocabulary, self.vocabularies)}"
+                        f"{use.vocabulary!r}, which is not declared; declared: "
+                        f"{sorted(self.vocabularies)}{hint}"
                     )
-                used.add(name.vocabulary)
+                used.add(use.vocabulary)
         unused = sorted(set(self.vocabularies) - used)
         if unused:
             raise ValueError(f"no feature uses the declared vocabularies {unused}")
 
     def _check_references(self) -> None:
-        by_name = {f.name: f for f in self.features}
-        categorical = sorted(
-            f.name for f in self.features if isinstance(f, CategoricalFeature)
-        )
+        categorical = {
+            f.name: f for f in self.features if isinstance(f, CategoricalFeature)
+        }
         for feature in self.features:
-            wanted: Iterable[str] = ()
             if isinstance(feature, CrossFeature):
-                wanted = feature.of
+                for name in feature.of:
+                    _check_categorical(f"feature {feature.name!r}", name, categorical)
             elif isinstance(feature, SequenceFeature) and feature.query:
-                wanted = (feature.query,)
-            for name in wanted:
-                if name not in categorical:
+                where = f"feature {feature.name!r}"
+                query = _check_categorical(where, feature.query, categorical)
+                if query.dim != feature.columns[0].dim:
                     raise ValueError(
-                        f"feature {feature.name!r} refers to {name!r}, which is no "
-                        f"categorical feature; those are: {categorical}"
+                        f"{where}: the query {query.name!r} and the first column must "
+                        f"have one width. Received: {query.dim} and "
+                        f"{feature.columns[0].dim}"
                     )
-            if isinstance(feature, SequenceFeature) and feature.query:
-                query = by_name[feature.query]
-                if query.dim != feature.columns[0].dim:  # type: ignore[union-attr]
-                    raise ValueError(
-                        f"feature {feature.name!r}: the query {feature.query!r} and "
-                        "the first column must have one width. Received: "
-                        f"{query.dim} and {feature.columns[0].dim}"  # type: ignore[union-attr]
-                    )
-            if isinstance(feature, VectorFeature) and feature.table is not None:
+            elif isinstance(feature, VectorFeature) and feature.table is not None:
                 if feature.table not in self.side_tables:
                     raise ValueError(
                         f"feature {feature.name!r} reads side table "
                         f"{feature.table!r}; declared: {sorted(self.side_tables)}"
                     )
         for name, table in self.side_tables.items():
-            if table.feature not in categorical:
-                raise ValueError(
-                    f"side table {name!r} is keyed by {table.feature!r}, which is no "
-                    f"categorical feature; those are: {categorical}"
-                )
-            key = by_name[table.feature]
+            where = f"side table {name!r}"
+            key = _check_categorical(where, table.feature, categorical)
             if self.vocabulary(vocabulary_names(key)[0].vocabulary).hash_buckets:
                 raise ValueError(
-                    f"side table {name!r} is keyed by {table.feature!r}, whose "
-                    "vocabulary is hashed: two keys may share a row. Learn it instead"
+                    f"{where} is keyed by {table.feature!r}, whose vocabulary is "
+                    "hashed: two keys may share a row. Learn it instead"
                 )
 
     def _check_tasks(self) -> None:
@@ -240,6 +229,18 @@ def raw_columns(feature: FeatureSpec) -> list[str]:
 def time_features(dataset: DatasetSpec) -> list[TimeFeature]:
     """The time features of a data set."""
     return [f for f in dataset.features if isinstance(f, TimeFeature)]
+
+
+def _check_categorical(
+    where: str, name: str, categorical: Mapping[str, CategoricalFeature]
+) -> CategoricalFeature:
+    """The categorical feature that something refers to."""
+    if name not in categorical:
+        raise ValueError(
+            f"{where} refers to {name!r}, which is no categorical feature; those are: "
+            f"{sorted(categorical)}{_hint(name, categorical)}"
+        )
+    return categorical[name]
 
 
 def _check_unique(what: str, names: list[str]) -> None:

@@ -8,7 +8,7 @@ import math
 import pathlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -63,7 +63,7 @@ def read_document(path: pathlib.Path) -> dict[str, Any]:
     Raises:
         ConfigError: Unknown suffix, missing file, syntax error, or no mapping.
     """
-    readers = {
+    readers: dict[str, Callable[[str], Any]] = {
         ".yaml": _yaml,
         ".yml": _yaml,
         ".toml": tomllib.loads,
@@ -174,7 +174,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
     for key, _ in node.value:
         if key.tag == "tag:yaml.org,2002:merge":
             continue
-        name = loader.construct_object(key, deep=True)  # type: ignore[no-untyped-call]
+        name = loader.construct_object(key, deep=True)
         if not isinstance(name, str | int | float | bool):
             raise yaml.constructor.ConstructorError(
                 None, None, "a key must be a plain value", key.start_mark
@@ -185,7 +185,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any
             )
         seen.add(name)
     loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))  # type: ignore[no-untyped-call]
+    return dict(loader.construct_pairs(node, deep=True))
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)

@@ -48,7 +48,12 @@ COLUMNS = (
         name="tags", dtype="int", shape="ragged", size=3, rows=8, vocabulary="tags"
     ),
     RecordColumn(
-        name="hist_item", dtype="int", shape="ragged", size=5, rows=22, vocabulary="item"
+        name="hist_item",
+        dtype="int",
+        shape="ragged",
+        size=5,
+        rows=22,
+        vocabulary="item",
     ),
     RecordColumn(name="hist_age", dtype="int", shape="ragged", size=5, rows=4),
     RecordColumn(name="price", dtype="float"),

@@ -1,12 +1,12 @@
 """The run directory: what was asked, what happened, what came out.
 
-    experiment.yaml   the resolved experiment
-    run.json          data set, versions, machine
-    metrics.jsonl     one line an event: training means, validation metrics
-    checkpoints/      see `training.checkpoint`
-    tensorboard/      the same numbers for TensorBoard
-    result.json       written last: the chosen step and its metrics
-    refit/            the same once more, trained on train + validation
+experiment.yaml   the resolved experiment
+run.json          data set, versions, machine
+metrics.jsonl     one line an event: training means, validation metrics
+checkpoints/      see `training.checkpoint`
+tensorboard/      the same numbers for TensorBoard
+result.json       written last: the chosen step and its metrics
+refit/            the same once more, trained on train + validation
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class StepSums(NamedTuple):
     finite: Any
 
 
-class Trainer(tf.Module):  # type: ignore[misc]
+class Trainer(tf.Module):
     """A model, its losses, a balancer and optimizers, joined in one step.
 
     Steps run in chunks inside one graph, so that Python and the host are asked once a
@@ -102,10 +102,16 @@ class Trainer(tf.Module):  # type: ignore[misc]
         def step(sums: StepSums) -> tuple[StepSums]:
             one = self.train_step(next(iterator))
             added = [a + b for a, b in zip(sums[:-1], one[:-1])]
-            return (StepSums(*added, finite=one.finite),)
+            return (StepSums._make([*added, one.finite]),)
 
         start = StepSums(
-            tf.constant(0, tf.int64), zeros, zeros, zeros, tf.zeros([]), tf.constant(True)
+            tf.constant(0, tf.int64),
+            zeros,
+            zeros,
+            zeros,
+            tf.zeros([]),
+            tf.constant(True),
         )
+        sums: StepSums
         (sums,) = tf.while_loop(going, step, (start,), parallel_iterations=1)
         return sums

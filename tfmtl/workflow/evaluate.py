@@ -96,8 +96,10 @@ def _write(
     columns: dict[str, Any] = {}
     for name, values in keys.items():
         text = values.dtype == object
-        columns[name] = pa.array(values, pa.binary()).cast(pa.string()) if text else (
-            pa.array(values)
+        columns[name] = (
+            pa.array(values, pa.binary()).cast(pa.string())
+            if text
+            else (pa.array(values))
         )
     if scenarios:
         names = np.array([*scenarios, "unknown"], dtype=object)

@@ -59,8 +59,8 @@ def restore(
             f"{str(run)!r} was trained on (its schema hash differs)"
         )
     model = build.make_model(experiment, manifest, directory)
-    folder = source.path / REFIT / "checkpoints" if result["refit"] else (
-        source.checkpoints
+    folder = (
+        source.path / REFIT / "checkpoints" if result["refit"] else (source.checkpoints)
     )
     restore_model(model, folder, result["step"])
     return Restored(model, experiment, manifest, directory, result)

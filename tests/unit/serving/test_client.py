@@ -197,14 +197,14 @@ def test_new_version_with_other_inputs(tmp_path, toy_versions):
             other, str(tmp_path / "new"), signatures={"serving_default": other.predict}
         )
         (tmp_path / "new").rename(root / "2")
-        for _ in range(200):
+        for _ in range(1000):
             if client.status()[0]["state"] == "AVAILABLE" and len(client.status()) == 2:
                 break
             threading.Event().wait(0.02)
         # The column form ignores inputs too many; what changes is the answer.
         assert client.predict(rows) == [{"score": 4.0}]
         shutil.rmtree(root / "2")
-        for _ in range(200):
+        for _ in range(1000):
             if client.status()[0]["state"] != "AVAILABLE":
                 break
             threading.Event().wait(0.02)

@@ -19,9 +19,9 @@ CLICK_RATE = (0.25, 0.38, 0.14)
 
 TASTE = 8
 """Length of the latent taste vectors; even, since preferences turn in planes."""
-PLANE_SHARE = (0.50, 0.25, 0.15, 0.10)
+PLANE_SHARE = (0.70, 0.20, 0.07, 0.03)
 """Share of the variance of the taste match that lies in each plane."""
-USER_READABLE = 0.80
+USER_READABLE = 0.75
 """Share of the variance of user taste that is a function of user features."""
 ITEM_READABLE = 0.80
 """Share of the variance of item taste that is a function of item features."""
@@ -40,7 +40,7 @@ TASK_ANGLE = {
 """A further turn for each task: its cosine is the correlation with click's taste match
 in the same scenario. Buy conflicts with click."""
 TASK_SCALE = {
-    "click": 1.5,
+    "click": 1.4,
     "cart": 1.0,
     "favourite": 1.0,
     "buy": 0.8,
@@ -52,8 +52,8 @@ for watch_time)."""
 BASE_RATE = {"cart": 0.12, "favourite": 0.08, "buy": 0.20, "like": 0.06}
 """Mean conditional probability: given a click, for buy given cart or favourite."""
 
-USER_BIAS = 0.35
-ITEM_BIAS = 0.35
+USER_BIAS = 0.42
+ITEM_BIAS = 0.42
 """Standard deviations of the click logit's own user and item terms."""
 TASK_BIAS = 0.3
 """Standard deviation of each other task's user term and item term."""

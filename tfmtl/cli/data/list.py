@@ -26,7 +26,7 @@ def list_command(as_json: bool) -> None:
                     "licence": a.licence,
                     "citation": a.citation,
                     "files": list(a.files),
-                    "downloadable": bool(a.sources),
+                    "downloadable": bool(a.downloads),
                     "instructions": a.instructions,
                 }
                 for a in adapters
@@ -36,5 +36,5 @@ def list_command(as_json: bool) -> None:
     print_table(
         "data sets",
         ["name", "summary", "download", "licence"],
-        [[a.name, a.summary, bool(a.sources), a.licence] for a in adapters],
+        [[a.name, a.summary, bool(a.downloads), a.licence] for a in adapters],
     )

@@ -32,6 +32,13 @@ def served(registry):
     return [v for v, s in registry.statuses().items() if s.state == "AVAILABLE"]
 
 
+def await_true(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
 def add(root, toy_versions, source, target):
     """Adds a version as the exporter does: written beside, then renamed."""
     shutil.copytree(toy_versions / str(source), root / ".partial")
@@ -69,12 +76,11 @@ def test_new_version_under_load_fails_no_request(model_dir, toy_versions):
         for thread in threads:
             thread.start()
         try:
-            time.sleep(0.2)
+            await_true(lambda: len(answers) >= 20)
             add(root, toy_versions, 2, 2)
-            deadline = time.monotonic() + 4
-            while time.monotonic() < deadline and answers[-1][1] != 6.0:
-                time.sleep(0.02)
-            time.sleep(0.3)
+            await_true(lambda: answers[-1][1] == 6.0)
+            switched = len(answers)
+            await_true(lambda: len(answers) >= switched + 20)
         finally:
             stop.set()
             for thread in threads:
