@@ -27,8 +27,8 @@ setup: $(STAMP)
 
 # Debian and Ubuntu ship Python without ensurepip; the check says what brings it.
 $(STAMP): requirements.lock setup.py
-	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; then \
-	    echo "make setup needs Python 3.11 (3.12 works too); found: $$("$(PYTHON)" --version 2>&1 || echo none)." >&2; \
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	    echo "make setup needs Python 3.11 (3.12 works too); found: $$("$(PYTHON)" --version 2>/dev/null || echo none)." >&2; \
 	    echo "Debian, Ubuntu:  sudo apt-get install python3.11 python3.11-venv" >&2; \
 	    echo "elsewhere:       https://www.python.org/downloads, then make setup PYTHON=/path/to/python3.11" >&2; \
 	    exit 1; \

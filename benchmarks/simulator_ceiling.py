@@ -291,53 +291,52 @@ def log_loss(logit: Floats, label: Floats) -> float:
     return float(np.mean(np.logaddexp(0.0, logit) - logit * label, dtype=np.float64))
 
 
+class BestSoFar:
+    """Callback of the optimiser: keeps the parameters of the lowest validation loss.
+
+    Looks every fifth step and stops when three looks in a row brought nothing.
+    """
+
+    def __init__(self, model: ClickModel, rows: Rows, start: Doubles) -> None:
+        self.loss, self.flat = np.inf, start
+        self._model, self._part = model, rows.validation
+        self._label = rows.click[rows.validation]
+        self._steps = self._stale = 0
+
+    def __call__(self, now: Doubles) -> None:
+        """Looks at the parameters `now`, which the optimiser goes on to change."""
+        self._steps += 1
+        if self._steps % 5:
+            return
+        loss = log_loss(self._model.logit(now, self._part), self._label)
+        if loss < self.loss - 1e-6:
+            self.loss, self.flat, self._stale = loss, now.copy(), 0
+            return
+        self._stale += 1
+        if self._stale == 3:
+            raise StopIteration
+
+
 def fit(rows: Rows, seed: int) -> tuple[Floats, float]:
     """Fits the functional form; returns the test logits and the penalty chosen."""
     model = ClickModel(rows)
-    label = rows.click[rows.validation]
-    flat = model.start(seed)
-    best_loss, best_penalty, best = np.inf, PENALTIES[0], flat
+    best = BestSoFar(model, rows, model.start(seed))
+    chosen = PENALTIES[0]
     for penalty in PENALTIES:
-        lowest, stale, step, kept = np.inf, 0, 0, flat
-
-        def check(now: Doubles) -> None:
-            nonlocal lowest, stale, step, kept
-            step += 1
-            if step % 5:
-                return
-            loss = log_loss(model.logit(now, rows.validation), label)
-            if loss < lowest - 1e-6:
-                lowest, stale, kept = loss, 0, now.copy()
-                return
-            stale += 1
-            if stale == 3:
-                raise StopIteration
-
+        trial = BestSoFar(model, rows, best.flat)
         optimize.minimize(
             model.loss,
-            flat,
+            best.flat,
             args=(penalty,),
             jac=True,
             method="L-BFGS-B",
-            callback=check,
+            callback=trial,
             options={"maxiter": 150, "maxcor": 10},
         )
-        if DEBUG:
-            print(
-                penalty,
-                lowest,
-                step,
-                result.message,
-                auc(model.logit(kept, rows.validation), label),
-            )
-        flat = kept
-        if lowest >= best_loss:
+        if trial.loss >= best.loss:
             break
-        best_loss, best_penalty, best = lowest, penalty, kept
-    return model.logit(best, rows.test), best_penalty
-
-
-DEBUG = True
+        best, chosen = trial, penalty
+    return model.logit(best.flat, rows.test), chosen
 
 
 def smoothed_means(rows: Rows) -> Floats:

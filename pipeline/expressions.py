@@ -76,7 +76,7 @@ class _Evaluator:
                 values, bad = columns_lib.numbers(self._columns[name])
                 self.bad |= bad
                 return self._finite(pa.array(values))
-            case ast.Constant(value=value) if not isinstance(value, str):
+            case ast.Constant(value=int() | float() as value):
                 return pa.array(np.full(self._rows, float(value)))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return pc.negate(self.number(operand))

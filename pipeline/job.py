@@ -394,8 +394,8 @@ class Job:
             versions={p: importlib.metadata.version(p) for p in _PACKAGES},
             schema_hash=self._dataset.fingerprint(),
             dataset=self._dataset,
-            layout=self._settings.layout,  # type: ignore[arg-type]
-            compression=self._settings.compression,  # type: ignore[arg-type]
+            layout=self._settings.layout,
+            compression=self._settings.compression,
             block_rows=self._settings.block_rows,
             columns=plan.record_columns(
                 self._dataset,

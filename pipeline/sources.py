@@ -133,6 +133,20 @@ def inspect(paths: Sequence[str], needed: Sequence[str]) -> Inputs:
     return Inputs(tuple(units), total, types)
 
 
+def column_names(path: str) -> list[str]:
+    """The columns of a file.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    try:
+        if _is_parquet(path):
+            return list(_inspect_parquet(0, path)[1])
+        return _avro_names(path) if _is_avro(path) else _csv_names(path)
+    except _READ_ERRORS as error:
+        raise _damaged(path, error) from error
+
+
 def read(unit: Unit, columns: Sequence[str]) -> Iterator[pa.RecordBatch | Broken]:
     """Reads a unit in batches of at most `BATCH_ROWS` rows.
 

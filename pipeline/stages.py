@@ -146,7 +146,7 @@ class WriteRejected(beam.DoFn):  # type: ignore[misc]
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[int]:
         shard, parts = element
         table = pa.concat_tables([vocabulary.from_bytes(p) for p in parts])
-        table = table.sort_by([("file", "ascending"), ("row", "ascending")])
+        table = table.sort_by([("file", "ascending"), ("file_row", "ascending")])
         path = pathlib.Path(self._folder) / f"part-{shard:05d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ _KEPT_TEXT = 65_536  # of a rejected cell: enough to see what it was
 REJECTED_SCHEMA_HEAD = [
     ("reason", pa.large_string()),
     ("file", pa.large_string()),
-    ("row", pa.int64()),
+    ("file_row", pa.int64()),
+    ("line", pa.large_string()),
 ]
 
 
@@ -41,7 +43,7 @@ class Place:
     first_row: int
 
 
-class _Faults:
+class Faults:
     """The first broken rule of each row."""
 
     def __init__(self, rows: int) -> None:
@@ -74,26 +76,18 @@ class Validator:
 
         Returns:
             The canonical batch of the good rows, and the rejected rows as a table of
-            reason, file, row and the raw columns as text; None where there are none.
+            reason, file, row
+            in the file and the raw columns as text; None where there are none.
 
         Raises:
             DataError: A whole column has a type that cannot be used.
         """
         rows = batch.num_rows
         raw = {c: columns.decoded(batch.column(c)) for c in self.columns}
-        faults = _Faults(rows)
+        faults = Faults(rows)
         for column, array in raw.items():
             self._check_text(column, array, faults)
-        out: dict[str, pa.Array] = {}
-        lengths: dict[str, tuple[str, np.ndarray]] = {}
-        for item in self._inputs:
-            try:
-                out[item.name] = self._input(item, raw[item.column], faults, lengths)
-            except (DataError, pa.ArrowException) as error:
-                raise DataError(
-                    f"column {item.column!r} of {place.path!r} cannot be read as the "
-                    f"input {item.name!r}: {error}"
-                ) from error
+        out = canonical_inputs(self._inputs, raw, faults, place.path)
         for task in self._dataset.tasks:
             self._task(task, raw, rows, faults, out)
         self._keys(raw, rows, faults, out)
@@ -113,22 +107,21 @@ class Validator:
         data: dict[str, Any] = {
             "reason": ["wrong number of fields"] * len(lines),
             "file": [path] * len(lines),
-            "row": [-1] * len(lines),
+            "file_row": [None] * len(lines),
+            "line": [line[:_KEPT_TEXT] for line in lines],
         }
-        schema = self.rejected_schema
         for column in self.columns:
-            data[column] = [None] * len(lines)
-        data["line"] = [line[:_KEPT_TEXT] for line in lines]
-        return pa.table(data, schema=schema)
+            data[_apart(column)] = [None] * len(lines)
+        return pa.table(data, schema=self.rejected_schema)
 
     @property
     def rejected_schema(self) -> pa.Schema:
-        """Schema of the dead-letter files."""
-        names = [c for c in self.columns if c not in ("reason", "file", "row", "line")]
-        text = [(c, pa.large_string()) for c in (*names, "line")]
+        """Schema of the dead-letter files: why, where, and the raw columns as text."""
+        text = [(_apart(c), pa.large_string()) for c in self.columns]
         return pa.schema(REJECTED_SCHEMA_HEAD + text)
 
-    def _check_text(self, column: str, array: pa.Array, faults: _Faults) -> None:
+    @staticmethod
+    def _check_text(column: str, array: pa.Array, faults: Faults) -> None:
         if columns.is_text(array.type):
             long = pc.greater(pc.binary_length(array), TEXT_LIMIT)
             bad = pc.fill_null(long, False).to_numpy(zero_copy_only=False)
@@ -139,51 +132,12 @@ class Validator:
             bad = any_in_row(long.to_numpy(zero_copy_only=False), lengths)
             faults.add(bad, f"column {column!r}: text over {TEXT_LIMIT:,} bytes")
 
-    def _input(
-        self,
-        item: plan.RawInput,
-        array: pa.Array,
-        faults: _Faults,
-        lengths: dict[str, tuple[str, np.ndarray]],
-    ) -> pa.Array:
-        where = f"column {item.column!r}"
-        if item.kind == "string":
-            values, bad = columns.strings(array)
-            faults.add(bad, f"{where}: invalid UTF-8")
-            return values
-        if item.kind == "float":
-            numbers, bad = columns.numbers(array)
-            faults.add(bad, f"{where}: not a number")
-            return pa.array(_float32(numbers, where, faults))
-        if item.kind == "time":
-            ticks, bad = columns.times(array, item.unit, item.unit)
-            faults.add(bad, f"{where}: not a time")
-            return pa.array(ticks)
-        flat, counts = columns.lists(array, item.separator)
-        if item.kind == "vector":
-            return _vector(item, array, flat, counts, faults)
-        if item.sequence is not None:
-            first, expected = lengths.setdefault(item.sequence, (item.column, counts))
-            faults.add(
-                counts != expected,
-                f"sequence {item.sequence!r}: columns {first!r} and {item.column!r} "
-                "have unequal lengths",
-            )
-        if item.kind == "strings":
-            values, bad = columns.strings(flat)
-            faults.add(any_in_row(bad, counts), f"{where}: invalid UTF-8")
-            return list_array(values, counts)
-        numbers, bad = columns.numbers(flat)
-        faults.add(any_in_row(bad, counts), f"{where}: not a number")
-        faults.add(any_in_row(np.isinf(numbers), counts), f"{where}: infinite")
-        return list_array(pa.array(numbers.astype(np.float32)), counts)
-
     def _task(
         self,
         task: TaskSpec,
         raw: dict[str, pa.Array],
         rows: int,
-        faults: _Faults,
+        faults: Faults,
         out: dict[str, pa.Array],
     ) -> None:
         where = f"task {task.name!r}"
@@ -223,7 +177,7 @@ class Validator:
         self,
         raw: dict[str, pa.Array],
         rows: int,
-        faults: _Faults,
+        faults: Faults,
         out: dict[str, pa.Array],
     ) -> None:
         keys = self._dataset.keys
@@ -267,26 +221,101 @@ class Validator:
         return f"column {column!r}: names no split"
 
     def _rejected(
-        self, raw: dict[str, pa.Array], faults: _Faults, place: Place
+        self, raw: dict[str, pa.Array], faults: Faults, place: Place
     ) -> pa.Table:
         where = np.flatnonzero(faults.codes)
         reasons = pa.array(faults.reasons, pa.large_string())
         data: dict[str, Any] = {
             "reason": reasons.take(pa.array(faults.codes[where])),
             "file": pa.array([place.path] * len(where), pa.large_string()),
-            "row": pa.array(where + place.first_row),
+            "file_row": pa.array(where + place.first_row),
             "line": pa.nulls(len(where), pa.large_string()),
         }
         for column in self.columns:
-            data.setdefault(column, _readable(raw[column].take(pa.array(where))))
+            data[_apart(column)] = _readable(raw[column].take(pa.array(where)))
         return pa.table(data).select(self.rejected_schema.names)
+
+
+def canonical_inputs(
+    items: Sequence[plan.RawInput],
+    raw: Mapping[str, pa.Array],
+    faults: Faults,
+    path: str,
+) -> dict[str, pa.Array]:
+    """Raw columns -> the inputs of the transform graph.
+
+    Args:
+        items: The inputs.
+        raw: Column to decoded values.
+        faults: Learns which rows do not parse; they hold placeholders.
+        path: The file, for messages.
+
+    Raises:
+        DataError: A whole column has a type that cannot be used.
+    """
+    out: dict[str, pa.Array] = {}
+    lengths: dict[str, tuple[str, np.ndarray]] = {}
+    for item in items:
+        try:
+            out[item.name] = _canonical_input(item, raw[item.column], faults, lengths)
+        except (DataError, pa.ArrowException) as error:
+            raise DataError(
+                f"column {item.column!r} of {path!r} cannot be read as the input "
+                f"{item.name!r}: {error}"
+            ) from error
+    return out
+
+
+def _canonical_input(
+    item: plan.RawInput,
+    array: pa.Array,
+    faults: Faults,
+    lengths: dict[str, tuple[str, np.ndarray]],
+) -> pa.Array:
+    where = f"column {item.column!r}"
+    if item.kind == "string":
+        values, bad = columns.strings(array)
+        faults.add(bad, f"{where}: invalid UTF-8")
+        return values
+    if item.kind == "float":
+        numbers, bad = columns.numbers(array)
+        faults.add(bad, f"{where}: not a number")
+        return pa.array(_float32(numbers, where, faults))
+    if item.kind == "time":
+        ticks, bad = columns.times(array, item.unit, item.unit)
+        faults.add(bad, f"{where}: not a time")
+        return pa.array(ticks)
+    flat, counts = columns.lists(array, item.separator)
+    if item.kind == "vector":
+        return _vector(item, array, flat, counts, faults)
+    if item.sequence is not None:
+        first, expected = lengths.setdefault(item.sequence, (item.column, counts))
+        faults.add(
+            counts != expected,
+            f"sequence {item.sequence!r}: columns {first!r} and {item.column!r} "
+            "have unequal lengths",
+        )
+    if item.kind == "strings":
+        values, bad = columns.strings(flat)
+        faults.add(any_in_row(bad, counts), f"{where}: invalid UTF-8")
+        return list_array(values, counts)
+    numbers, bad = columns.numbers(flat)
+    faults.add(any_in_row(bad, counts), f"{where}: not a number")
+    faults.add(any_in_row(np.isinf(numbers), counts), f"{where}: infinite")
+    return list_array(pa.array(numbers.astype(np.float32)), counts)
+
+
+def _apart(column: str) -> str:
+    """Name of a raw column in the dead-letter file, apart from the columns beside it."""
+    taken = column in [name for name, _ in REJECTED_SCHEMA_HEAD]
+    return f"raw_{column}" if taken else column
 
 
 def _as_array(pair: tuple[np.ndarray, np.ndarray]) -> tuple[pa.Array, np.ndarray]:
     return pa.array(pair[0]), pair[1]
 
 
-def _float32(values: np.ndarray, where: str, faults: _Faults) -> np.ndarray:
+def _float32(values: np.ndarray, where: str, faults: Faults) -> np.ndarray:
     """Casts to float32; what does not fit is a fault, NaN stays."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
@@ -299,7 +328,7 @@ def _vector(
     array: pa.Array,
     flat: pa.Array,
     counts: np.ndarray,
-    faults: _Faults,
+    faults: Faults,
 ) -> pa.Array:
     """float32 [rows, size]; a missing vector is all NaN."""
     where = f"column {item.column!r}"
@@ -317,7 +346,7 @@ def _vector(
 
 def _readable(array: pa.Array) -> pa.Array:
     """Cells of rejected rows as text that any tool can read."""
-    values = []
+    values: list[str | None] = []
     for value in array.to_pylist():
         if value is None:
             values.append(None)

@@ -100,12 +100,13 @@ class DatasetSpec(Spec):
                         f"have one width. Received: {query.dim} and "
                         f"{feature.columns[0].dim}"
                     )
-            elif isinstance(feature, VectorFeature) and feature.table is not None:
-                if feature.table not in self.side_tables:
-                    raise ValueError(
-                        f"feature {feature.name!r} reads side table "
-                        f"{feature.table!r}; declared: {sorted(self.side_tables)}"
-                    )
+            elif isinstance(feature, VectorFeature) and (
+                feature.table not in (None, *self.side_tables)
+            ):
+                raise ValueError(
+                    f"feature {feature.name!r} reads side table {feature.table!r}; "
+                    f"declared: {sorted(self.side_tables)}"
+                )
         for name, table in self.side_tables.items():
             where = f"side table {name!r}"
             key = _check_categorical(where, table.feature, categorical)
@@ -126,7 +127,7 @@ class DatasetSpec(Spec):
                         f"task; tasks: {sorted(by_name)}{_hint(given, by_name)}"
                     )
                 if given in seen:
-                    raise ValueError(f"tasks depend on each other: {seen + [given]}")
+                    raise ValueError(f"tasks depend on each other: {[*seen, given]}")
                 seen.append(given)
             if task.given and task.type == "multiclass":
                 raise ValueError(
@@ -154,7 +155,7 @@ class DatasetSpec(Spec):
             )
 
     def vocabulary(self, name: str) -> Vocabulary:
-        """The vocabulary of this name; features without one have a default of theirs."""
+        """The vocabulary of this name; the default one where it is not declared."""
         return self.vocabularies.get(name, Vocabulary())
 
     @property

@@ -1,9 +1,9 @@
 """Label expressions: a small, safe part of Python over the columns of a row.
 
 `rating >= 4`, `play_time_ms / duration_ms > 0.5 and tab in [0, 1]`, `not is_hate`.
-This file parses and checks; the job evaluates (`pipeline.expressions`) on Arrow columns,
-where an operand that is null makes the result null, so that an unknown label stays
-unknown.
+This file parses and checks; the job evaluates (`pipeline.expressions`) on Arrow
+columns, where an operand that is null makes the result null, so that an unknown label
+stays unknown.
 """
 
 from __future__ import annotations

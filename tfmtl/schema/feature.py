@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal
 
 import pydantic
@@ -219,7 +220,7 @@ class SideTable(Spec):
 
 def _check_boundaries(boundaries: tuple[float, ...] | None) -> None:
     if boundaries is not None and (
-        not boundaries or any(b <= a for a, b in zip(boundaries, boundaries[1:]))
+        not boundaries or any(b <= a for a, b in itertools.pairwise(boundaries))
     ):
         raise ValueError(
             f"`boundaries` must be rising numbers, at least one. Received: {boundaries}"

@@ -164,6 +164,8 @@ class ExportManifest(Spec):
     model: str
     """Class of the model."""
     schema_hash: str
+    dataset: DatasetSpec
+    """What the model was trained on; offline scoring reads raw files by it."""
     inputs: tuple[ServedInput, ...]
     outputs: dict[str, str]
     """Output to what it means."""

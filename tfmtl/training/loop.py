@@ -174,10 +174,10 @@ class Loop:
         ]
         kept = self.checkpoints.latest()
         raise TrainingError(
-            f"the loss is not finite at step {self.progress.step + done} (batch {batch} "
-            f"of epoch {self.progress.epoch}; tasks: {bad or 'the penalty'}). The last "
-            f"good checkpoint is kept: {kept.name if kept else 'none yet'}. Lower the "
-            "learning rate, set `clip_norm`, or look at that batch's rows"
+            f"the loss is not finite at step {self.progress.step + done} (batch "
+            f"{batch} of epoch {self.progress.epoch}; tasks: {bad or 'the penalty'}). "
+            f"The last good checkpoint is kept: {kept.name if kept else 'none yet'}. "
+            "Lower the learning rate, set `clip_norm`, or look at that batch's rows"
         )
 
     def _log_training(self, sums: Any, seconds: float, steps: int) -> None:

@@ -128,8 +128,8 @@ class RunDirectory:
         changed = sorted(k for k in now if now[k] != before.get(k))
         if changed:
             raise ConfigError(
-                f"`--resume` continues a run as it was, but {changed} of the experiment "
-                "changed. Undo the change, or start a new run directory"
+                f"`--resume` continues a run as it was, but {changed} of the "
+                "experiment changed. Undo the change, or start a new run directory"
             )
         if self.facts()["schema_hash"] != schema_hash:
             raise ConfigError(

@@ -92,7 +92,7 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         meaning = {
             "binary": f"probability of {task.name}",
             "regression": f"expected {task.name}, in the unit of its label",
-            "multiclass": f"probability of each of {task.classes} classes of {task.name}",
+            "multiclass": f"probability of each class of {task.name}",
         }
         module_outputs[task.name] = meaning[task.type]
     train = manifest.splits["train"]
@@ -102,6 +102,7 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         name=restored.experiment.name,
         model=restored.experiment.model.class_name,
         schema_hash=manifest.schema_hash,
+        dataset=manifest.dataset,
         inputs=served_inputs(manifest.dataset),
         outputs=module_outputs,
         scenarios=manifest.dataset.scenario_values,

@@ -175,7 +175,7 @@ def make_experiment(folder: pathlib.Path, **changes: Any) -> Experiment:
 
 def write_side_table(folder: pathlib.Path) -> pd.DataFrame:
     """Vectors for two items of three."""
-    keys = [f"i{k}" for k in range(0, 300) if k % 3]
+    keys = [f"i{k}" for k in range(300) if k % 3]
     frame = pd.DataFrame(
         {"id": keys, "vector": [[float(k), -float(k)] for k in range(len(keys))]}
     )

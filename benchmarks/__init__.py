@@ -1,0 +1,1 @@
+"""Measurements: slow, noisy, and run by hand (`make bench`), never by the tests."""
