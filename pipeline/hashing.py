@@ -139,8 +139,7 @@ def _hash_lists(array: pa.Array, seed: int) -> np.ndarray:
     sums = np.concatenate(
         [np.zeros(1, np.uint64), np.cumsum(scrambled, dtype=np.uint64)]
     )
-    hashed = mix(
-        (sums[ends] - sums[ends - lengths]) ^ (lengths.astype(np.uint64) * _GOLDEN)
-    )
+    sizes = lengths.astype(np.uint64) * _GOLDEN
+    hashed = mix((sums[ends] - sums[ends - lengths]) ^ sizes ^ np.uint64(seed))
     missing = pc.is_null(array).to_numpy(zero_copy_only=False)
     return np.where(missing, _NULL, hashed)

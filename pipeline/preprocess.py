@@ -79,14 +79,16 @@ def run(
         )
         workspace.remove_leftovers(target)
         with (
+            contextlib.ExitStack() as until_renamed,
             files.atomic_directory(
                 target, overwrite=overwrite, name="preprocess"
             ) as partial,
-            workspace.locked_work(partial) as work,
         ):
-            return job.Job(
-                experiment.dataset, settings, partial, work, listener or Silent()
-            ).run(patterns)
+            until_renamed.enter_context(workspace.held(partial))
+            with workspace.scratch(partial) as work:
+                return job.Job(
+                    experiment.dataset, settings, partial, work, listener or Silent()
+                ).run(patterns)
 
 
 def _check(layout: str, compression: str, block_rows: int, shards: int | None) -> None:

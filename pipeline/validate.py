@@ -306,7 +306,7 @@ def _canonical_input(
 
 
 def _apart(column: str) -> str:
-    """Name of a raw column in the dead-letter file, apart from the columns beside it."""
+    """Name of a raw column in a dead-letter file, apart from its own columns."""
     taken = column in [name for name, _ in REJECTED_SCHEMA_HEAD]
     return f"raw_{column}" if taken else column
 

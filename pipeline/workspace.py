@@ -1,7 +1,7 @@
 """The folder a running job works in, and what is left of jobs that died.
 
 A job writes to `.<output>.<random>.partial` beside the output folder and holds a lock
-on a file in it. The kernel releases the lock when the process ends, however it ends, so
+on that folder. The kernel releases the lock when the process ends, however it ends, so
 the next run can tell a dead job's folder from a living one's.
 """
 
@@ -22,19 +22,24 @@ from typing import Any
 _logger = logging.getLogger(__name__)
 
 WORK = ".work"
-_LOCK = "lock"
-_YOUNG = 600.0  # seconds: a folder without a lock file may just be starting
+_YOUNG = 600.0  # seconds: an empty folder without a lock may just be starting
 
 
 @contextlib.contextmanager
-def locked_work(partial: pathlib.Path) -> Iterator[pathlib.Path]:
+def held(partial: pathlib.Path) -> Iterator[None]:
+    """Holds the lock of a folder while the body runs, also across its rename."""
+    with _opened(partial) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(partial: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a scratch folder inside `partial`; it is gone when the body succeeds."""
     work = partial / WORK
     work.mkdir()
-    with open(work / _LOCK, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield work
-        shutil.rmtree(work)
+    yield work
+    shutil.rmtree(work)
 
 
 def remove_leftovers(output: pathlib.Path) -> list[pathlib.Path]:
@@ -57,17 +62,23 @@ def remove_leftovers(output: pathlib.Path) -> list[pathlib.Path]:
     return removed
 
 
+@contextlib.contextmanager
+def _opened(folder: pathlib.Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
 def _dead(path: pathlib.Path) -> bool:
     try:
-        with open(path / WORK / _LOCK) as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with _opened(path) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            age = time.time() - path.stat().st_mtime
+            return age > _YOUNG or any(path.iterdir())
+    except (BlockingIOError, FileNotFoundError):
         return False
-    except FileNotFoundError:
-        with contextlib.suppress(FileNotFoundError):
-            return time.time() - path.stat().st_mtime > _YOUNG
-        return False
-    return True
 
 
 def save(path: pathlib.Path, value: Any) -> None:

@@ -41,12 +41,12 @@ def resolve(component: ComponentSpec, known: Mapping[str, type], what: str) -> A
         )
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"`{what}.class` = {name!r} cannot be imported: {error}"
         ) from error
-    if not isinstance(found, type):
-        raise ConfigError(f"`{what}.class` = {name!r} is no class")
+    if not isinstance(found, type) or not hasattr(found, "Config"):
+        raise ConfigError(f"`{what}.class` = {name!r} is no class with a `Config`")
     return found
 
 

@@ -54,9 +54,10 @@ The click logit in scenario s is
 
 with latent tastes u and v of length 8. A stated share of their variance is a function
 of the features (age group, gender, city, interests; category, creator, content), the
-rest shows in ids and histories only (missing feature values hide a little more). `match` turns by an angle for each scenario and
-each task, so that preferences correlate with the cosine of the difference: scenarios
-and tasks agree in part and conflict in part. All numbers are in `simulator.constants`.
+rest shows in ids and histories only (missing feature values hide a little more).
+`match` turns by an angle for each scenario and each task, so that preferences correlate
+with the cosine of the difference: scenarios and tasks agree in part and conflict in
+part. All numbers are in `simulator.constants`.
 """
 
 from __future__ import annotations

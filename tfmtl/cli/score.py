@@ -36,11 +36,13 @@ def score(
             f"must end in .parquet. Received: {str(output)!r}", param_hint="'--output'"
         )
 
+    from tfmtl.cli.console import progress
     from tfmtl.cli.logs import import_tensorflow
 
     import_tensorflow()
 
     from tfmtl import workflow
 
-    rows = workflow.score(model_or_run, inputs, output)
+    with progress() as listener:
+        rows = workflow.score(model_or_run, inputs, output, listener=listener)
     click.echo(f"{rows:,} rows scored: {output}")

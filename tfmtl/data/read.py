@@ -70,7 +70,7 @@ class Reader:
     batch_size: int
     shuffle: str = "none"
     seed: int = 0
-    pool_blocks: int = 32
+    pool_blocks: int = 8
     shard: tuple[int, int] = (0, 1)
     keys: bool = False
     columns: tuple[str, ...] | None = None
@@ -93,6 +93,9 @@ class Reader:
                 "`shuffle` must be 'rows', 'groups' or 'none'. Received: "
                 f"{self.shuffle!r}"
             )
+        names = [c.name for c in self.manifest.columns]
+        if self.shuffle == "groups" and "key/group" not in names:
+            raise ConfigError("`shuffle: groups` needs records with a `key/group`")
         if self.rows == 0:
             raise DataError(f"the split {'+'.join(self.splits)} has no rows")
 
@@ -109,8 +112,13 @@ class Reader:
     @property
     def batches_per_epoch(self) -> int:
         """Batches of one epoch: the same number for every shard."""
-        shards = [_Plan(self, 0, (i, self.shard[1])) for i in range(self.shard[1])]
-        return min(-(-plan.rows // self.batch_size) for plan in shards)
+        count = self.shard[1]
+        blocks = np.sort(_Plan(self, 0, (0, 1)).blocks)
+        if count > 1:
+            # The order of the files, hence who gets a short block, differs by epoch:
+            # what the poorest shard of any epoch has.
+            blocks = blocks[: len(blocks) // count]
+        return -(-int(blocks.sum()) // self.batch_size)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> tf.data.Dataset:
         """The batches of one epoch from the `start`-th on, as a finite data set."""
@@ -176,7 +184,7 @@ class _Plan:
             files = [files[i] for i in order.permutation(len(files))]
         self._files = [f for f in files if f.rows]
         index, count = shard
-        self._blocks = self._block_rows(self._files)[index::count]
+        self.blocks = self._block_rows(self._files)[index::count]
 
     def _block_rows(self, files: Sequence[RecordFile]) -> np.ndarray:
         """Rows of each block in stream order."""
@@ -189,12 +197,12 @@ class _Plan:
 
     @property
     def rows(self) -> int:
-        return int(self._blocks.sum())
+        return int(self.blocks.sum())
 
     def locate(self, row: int) -> tuple[int, int]:
         """The pool of the `row`-th row, and how many of the pool's rows come before."""
         size = self._reader.pool_blocks
-        starts = np.concatenate([[0], np.cumsum(self._blocks)])[::size]
+        starts = np.concatenate([[0], np.cumsum(self.blocks)])[::size]
         pool = int(np.searchsorted(starts, row, side="right")) - 1
         return pool, row - int(starts[pool])
 
@@ -227,7 +235,8 @@ class _Plan:
 def _permutation(rows: Any, seed: Any, columns: dict[str, Any], shuffle: str) -> Any:
     """A random order of the pool's rows, or of its groups with rows left in place."""
     if shuffle == "rows":
-        return tf.argsort(tf.random.stateless_uniform([rows], seed))
+        # One op, 10 to 20 times faster than sorting random numbers.
+        return tf.random.experimental.stateless_shuffle(tf.range(rows), seed)
     group = columns["key/group"]
     begins = tf.concat([[0], tf.cast(group[1:] != group[:-1], tf.int32)], axis=0)
     number = tf.cumsum(begins)

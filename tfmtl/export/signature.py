@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl.losses.units import to_unit
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.feature import SequenceFeature
 from tfmtl.schema.manifest import ServedInput, served_inputs
-from tfmtl.training.evaluation import outputs_of, to_unit
+from tfmtl.schema.task import outputs_of
 
 MISSING_INT = -(2**63)
 _DTYPES = {"string": "string", "float": "float32", "int64": "int64"}

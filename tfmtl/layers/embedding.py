@@ -13,6 +13,7 @@ from tfmtl.layers.dropout import Dropout, step_seed
 from tfmtl.layers.initializers import NormalRows
 from tfmtl.layers.pooling import TargetAttention, masked_mean, masked_sum
 from tfmtl.layers.seeds import child_seed
+from tfmtl.layers.stacked import StackedDense
 from tfmtl.schema.experiment import RegularizationSpec
 from tfmtl.schema.feature import SequenceFeature, VectorFeature
 from tfmtl.schema.manifest import DatasetManifest
@@ -101,18 +102,21 @@ class FeatureEmbedding(keras.layers.Layer):
         self._side_values = dict(side_tables or {})
         self._side: dict[str, Any] = {}
         self._attention = {
-            f.name: TargetAttention(
-                seed=child_seed(seed, f.name, "attention"), name=f"{f.name}_attention"
-            )
+            f.name: [
+                TargetAttention(
+                    seed=child_seed(seed, f.name, "attention", p),
+                    name=f"{f.name}_attention_{p}",
+                )
+                for p in range(partitions)
+            ]
             for f in manifest.dataset.features
             if isinstance(f, SequenceFeature) and f.pooling == "attention"
         }
         self._projections = {
-            f.name: keras.layers.Dense(
+            f.name: StackedDense(
+                partitions,
                 f.project,
-                kernel_initializer=keras.initializers.GlorotUniform(
-                    seed=child_seed(seed, f.name, "projection")
-                ),
+                seed=child_seed(seed, f.name, "projection"),
                 name=f"{f.name}_projection",
             )
             for f in manifest.dataset.features
@@ -121,7 +125,6 @@ class FeatureEmbedding(keras.layers.Layer):
         self._field_dropout = Dropout(
             regularization.feature_dropout,
             child_seed(seed, "fields"),
-            whole_rows=True,
             name="field_dropout",
         )
         self._scenario_table: Any = None
@@ -156,13 +159,14 @@ class FeatureEmbedding(keras.layers.Layer):
                 f"`side_tables` must hold the vectors of feature {feature.name!r}. "
                 f"Received: {sorted(self._side_values)}"
             )
+        copies = self.partitions if feature.trainable else 1
         return self.add_weight(
             f"{feature.name}_vectors",
-            list(values.shape),
+            [values.shape[0] * copies, values.shape[1]],
             dtype=tf.float32,
             # Read from the array when built: a constant would be kept in the graph.
-            initializer=lambda shape, dtype=None, **_: tf.convert_to_tensor(
-                values, dtype
+            initializer=lambda shape, dtype=None, **_: tf.tile(
+                tf.convert_to_tensor(values, dtype), [copies, 1]
             ),
             trainable=feature.trainable,
             experimental_autocast=False,
@@ -182,12 +186,9 @@ class FeatureEmbedding(keras.layers.Layer):
             partition: [B] int32, which copy of the tables each row reads.
         """
         looked_up = self._look_up(features, training, partition)
-        fields, sequences, inspect = self._fields(features, looked_up)
+        fields, sequences, inspect = self._fields(features, looked_up, partition)
         if training and self.regularization.feature_dropout:
-            for name in sorted(fields):
-                fields[name] = self._field_dropout(
-                    fields[name][:, None, :], training=True
-                )[:, 0, :]
+            fields = self._drop_fields(fields)
         parts = list(fields.values())
         if self.interaction == "dot":
             parts += _dot_products(fields)
@@ -199,6 +200,14 @@ class FeatureEmbedding(keras.layers.Layer):
             parts.append(self.scenario_vector(scenario))
         flat = tf.concat(parts, axis=1)  # [B, D]
         return Embedded(flat, fields, sequences, scenario, inspect)
+
+    def _drop_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Zeroes fields, each row and field by a chance of its own."""
+        rows = tf.shape(next(iter(fields.values())))[0]
+        ones = tf.ones([rows, len(fields)], self.compute_dtype)
+        factors = self._field_dropout(ones, training=True)  # [B, F]
+        names = sorted(fields)  # a feature keeps its masks where the order changes
+        return {k: v * factors[:, names.index(k), None] for k, v in fields.items()}
 
     def scenario_vector(self, scenario: Any) -> Any:
         """[B] -> [B, d]; an unknown scenario is the mean of the known ones."""
@@ -258,17 +267,25 @@ class FeatureEmbedding(keras.layers.Layer):
         return ids if slot.length else ids[:, None]
 
     def _penalize(self, rows: Any, slots: list[_Slot], training: bool) -> None:
-        strength = self.regularization.embedding_l2
-        if not training or not strength:
+        spec = self.regularization
+        strengths = [
+            spec.feature_l2.get(s.column, spec.embedding_l2)
+            if s.length is None
+            else 0.0
+            for s in slots
+        ]
+        if not training or not any(strengths):
             return
         widths = [s.length or 1 for s in slots]
-        single = np.repeat([s.length is None for s in slots], widths)
-        weights = tf.constant(single, tf.float32)[None, :, None]
-        batch = tf.cast(tf.shape(rows)[0], tf.float32)
-        self.add_loss(0.5 * strength * tf.reduce_sum(tf.square(rows) * weights) / batch)
+        weights = tf.constant(np.repeat(strengths, widths), tf.float32)
+        squares = tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=2), axis=0)  # [N]
+        self.add_loss(0.5 * tf.reduce_sum(weights * squares))
 
     def _fields(
-        self, features: Mapping[str, Any], looked_up: dict[str, Any]
+        self,
+        features: Mapping[str, Any],
+        looked_up: dict[str, Any],
+        partition: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         fields: dict[str, Any] = {}
         sequences: dict[str, Any] = {}
@@ -291,11 +308,11 @@ class FeatureEmbedding(keras.layers.Layer):
                         name = f"{feature.name}_{part}"
                         fields[name] = looked_up[name]
                 case "vector":
-                    fields[feature.name] = self._vector(feature, features)
+                    fields[feature.name] = self._vector(feature, features, partition)
                 case _ if feature.name in looked_up:
                     fields[feature.name] = looked_up[feature.name]
         for feature in later:
-            self._pool(feature, looked_up, fields, sequences, inspect)
+            self._pool(feature, looked_up, fields, sequences, inspect, partition)
         return fields, sequences, inspect
 
     def _pool(
@@ -305,6 +322,7 @@ class FeatureEmbedding(keras.layers.Layer):
         fields: dict[str, Any],
         sequences: dict[str, Any],
         inspect: dict[str, Any],
+        partition: Any,
     ) -> None:
         if feature.pooling == "none":
             return
@@ -312,8 +330,14 @@ class FeatureEmbedding(keras.layers.Layer):
         values, mask = sequences[feature.name]
         if feature.pooling == "attention":
             assert feature.query is not None
-            pooled, weights = self._attention[feature.name](
-                looked_up[columns[0]], looked_up[feature.query], values, mask
+            keys, query = looked_up[columns[0]], looked_up[feature.query]
+            members = [
+                layer(keys, query, values, mask)
+                for layer in self._attention[feature.name]
+            ]
+            pooled, weights = (
+                _of_partition(tf.stack(parts, axis=1), partition)
+                for parts in zip(*members)
             )
             inspect[f"{feature.name}/attention"] = weights
         else:
@@ -324,15 +348,31 @@ class FeatureEmbedding(keras.layers.Layer):
         for column, part in zip(columns, tf.split(pooled, widths, axis=1)):
             fields[column] = part
 
-    def _vector(self, feature: VectorFeature, features: Mapping[str, Any]) -> Any:
+    def _vector(
+        self, feature: VectorFeature, features: Mapping[str, Any], partition: Any
+    ) -> Any:
         if feature.table is None:
             vector = features[feature.name]
         else:
             key = self.manifest.dataset.side_tables[feature.table].feature
-            vector = tf.gather(self._side[feature.name], features[key])
+            rows = self._side_values[feature.name].shape[0]
+            ids = tf.cast(features[key], tf.int32)
+            ids = tf.where((ids >= 0) & (ids < rows), ids, 0)
+            if partition is not None and feature.trainable:
+                ids += partition * rows
+            vector = tf.gather(self._side[feature.name], ids)
         vector = tf.cast(vector, self.compute_dtype)
         projection = self._projections.get(feature.name)
-        return vector if projection is None else projection(vector)
+        if projection is None:
+            return vector
+        return _of_partition(projection(vector), partition)
+
+
+def _of_partition(values: Any, partition: Any) -> Any:
+    """[B, P, ...] -> [B, ...], the copy that each row reads; the first where None."""
+    if partition is None:
+        return values[:, 0]
+    return tf.gather(values, partition, axis=1, batch_dims=1)
 
 
 def _layout(
@@ -362,7 +402,10 @@ def _layout(
                 offset=offsets[key],
                 rows=column.rows,
                 length=column.size if column.shape == "ragged" else None,
-                droppable=column.shape == "scalar" and column.vocabulary is not None,
+                droppable=column.shape == "scalar"
+                and column.vocabulary is not None
+                # Row 1 of a hashed table is some value's, not the unknown value's.
+                and not manifest.dataset.vocabulary(column.vocabulary).hash_buckets,
             )
         )
     return slots, sizes

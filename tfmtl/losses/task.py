@@ -65,8 +65,8 @@ class TaskLosses:
             if task.transform == "log1p":
                 label = tf.math.log1p(tf.maximum(label, 0.0))
             rows = function(logits[self.outputs[task.name]], label)
-            share = tf.cast(target.mask, tf.float32) * target.weights
             # A row outside the population may hold anything: it must not reach the sum.
+            share = tf.where(target.mask, target.weights, 0.0)
             rows = tf.where(target.mask, rows, 0.0)
             losses.append(
                 tf.reduce_sum(share * rows) / self._count(task, target.mask, share)

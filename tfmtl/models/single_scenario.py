@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tfmtl._keras import tf
 from tfmtl.errors import ConfigError
+from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.grouped import CellDense, Tiles, from_tiles, tile_rows, to_tiles
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 
@@ -75,6 +76,12 @@ class SingleScenario(MultiTaskModel):
             )
             for i, width in enumerate(widths)
         ]
+        self.dropouts = [
+            Dropout(
+                self.config.dropout, self.seed_for("dropout", i), name=f"dropout_{i}"
+            )
+            for i in range(len(widths))
+        ]
         bias = [
             [self.initial_bias(t, s)[0] for t in self.tasks] for s in self.scenarios
         ]
@@ -97,6 +104,8 @@ class SingleScenario(MultiTaskModel):
         )  # [N, 2]: scenario, row
         network, row = pairs[:, 0], pairs[:, 1]
         gathered = {k: tf.gather(v, row) for k, v in features.items()}
+        # An unknown scenario's row looks to each network like one of its own.
+        gathered["scenario"] = network
         flat = tf.stack(
             [
                 e(gathered, training=training, partition=network).flat
@@ -108,8 +117,8 @@ class SingleScenario(MultiTaskModel):
 
     def logits(self, x: Any, training: bool) -> dict[str, Any]:
         hidden = to_tiles(x.flat, x.tiles)  # [K, R, T, D]
-        for layer in self.cells:
-            hidden = layer(hidden, x.tiles.scenario)
+        for layer, dropout in zip(self.cells, self.dropouts):
+            hidden = dropout(layer(hidden, x.tiles.scenario), training=training)
         tiled = self.heads(hidden, x.tiles.scenario)  # [K, R, T, 1]
         pairs = tf.cast(from_tiles(tiled, x.tiles)[..., 0], tf.float32)  # [N, T]
         rows = tf.math.unsorted_segment_mean(pairs, x.row, tf.size(x.unknown))

@@ -65,6 +65,9 @@ class RegularizationSpec(Spec):
     embedding_l2: float = Field(default=0.0, ge=0)
     """Half the squared norm of the embeddings that a batch looks up, summed over fields
     and averaged over rows, times this: a table's row decays as often as it is used."""
+    feature_l2: dict[str, float] = {}
+    """Feature to an `embedding_l2` of its own; ids with few rows each, such as users,
+    often need more."""
     embedding_std: float = Field(default=0.01, gt=0)
     """Standard deviation of the initial embeddings."""
     feature_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -97,8 +100,9 @@ class TrainingSpec(Spec):
     """bfloat16 computes layers in 16 bits; variables and losses stay float32."""
     deterministic: bool = False
     """Ask TensorFlow for deterministic ops: the same bits on the same machine."""
-    shuffle_blocks: int = Field(default=32, ge=1)
-    """Blocks in the pool within which rows are shuffled."""
+    shuffle_blocks: int = Field(default=8, ge=1)
+    """Blocks in the pool within which rows are shuffled; the job has mixed all rows
+    of a split already when it wrote them."""
     shuffle: Literal["rows", "groups"] = "rows"
     """What is shuffled; `groups` keeps the rows of one `keys.group` together."""
 
@@ -146,6 +150,12 @@ class Experiment(Spec):
                     f"`export.outputs` names {name!r}, which is no task; tasks: "
                     f"{sorted(tasks)}"
                 )
+        features = [f.name for f in self.dataset.features]
+        unknown = sorted(set(self.regularization.feature_l2) - set(features))
+        if unknown:
+            raise ValueError(
+                f"`regularization.feature_l2` names {unknown}; features: {features}"
+            )
         self._check_monitor()
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")

@@ -81,6 +81,6 @@ def _check(node: ast.AST, text: str) -> None:
     if not legal:
         raise ValueError(
             "an expression may hold comparisons, `in`, `and`, `or`, `not`, + - * /, "
-            f"column names, numbers and strings. Received: {text!r}, with "
+            f"column names, numbers and strings. Received: {text[:200]!r}, with "
             f"{type(node).__name__}"
         )

@@ -114,8 +114,11 @@ def apply_override(document: dict[str, Any], override: str) -> None:
         ) from error
     if isinstance(node, list):
         node[_position(node, keys[-1], path, override)] = value
-    else:
+    elif isinstance(node, dict):
         node[keys[-1]] = value
+    else:
+        parent = ".".join(keys[:-1])
+        raise ConfigError(f"override {override!r}: {parent!r} leads into a plain value")
 
 
 def dump_experiment(experiment: Experiment) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -105,3 +106,12 @@ class ScenarioSpec(Spec):
                 f"name of every other value). Received: {values}"
             )
         return values
+
+
+def outputs_of(tasks: Sequence[TaskSpec]) -> dict[str, TaskSpec]:
+    """Every output of a model to its task, conditional before joint."""
+    found = {}
+    for task in tasks:
+        found[task.conditional] = task
+        found[task.name] = task
+    return found

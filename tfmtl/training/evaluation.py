@@ -10,30 +10,11 @@ import numpy as np
 from tfmtl._keras import tf
 from tfmtl.data.read import Batch, Reader
 from tfmtl.losses.targets import Target, targets
+from tfmtl.losses.units import to_unit
 from tfmtl.metrics.streaming import StreamingMetrics, mean_of
 from tfmtl.metrics.streaming_values import StreamingMulticlass, StreamingRegression
 from tfmtl.models.base import MultiTaskModel
-from tfmtl.schema.task import TaskSpec
-
-
-def outputs_of(tasks: tuple[TaskSpec, ...]) -> dict[str, TaskSpec]:
-    """Every output of a model to its task, conditional before joint."""
-    found = {}
-    for task in tasks:
-        found[task.conditional] = task
-        found[task.name] = task
-    return found
-
-
-def to_unit(task: TaskSpec, value: Any) -> Any:
-    """Logits -> what the label measures: probability, classes' probabilities, unit."""
-    if task.type == "binary":
-        return tf.sigmoid(value)
-    if task.type == "multiclass":
-        return tf.nn.softmax(value)
-    if task.transform == "log1p":
-        return tf.math.expm1(tf.minimum(value, 80.0))
-    return value
+from tfmtl.schema.task import outputs_of
 
 
 class SplitEvaluator:

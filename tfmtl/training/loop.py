@@ -124,12 +124,14 @@ class Loop:
             reason = self._over() or self._stale()
             progress.finished = bool(reason)
             due = progress.step % self.checkpoint_every == 0
-            if due or progress.finished or self._signal is not None:
+            # Read once: a signal that comes while this runs is for the next chunk.
+            stopped_by = self._signal
+            if due or progress.finished or stopped_by is not None:
                 self.checkpoints.save(progress)
             if progress.finished:
                 return reason
-            if self._signal is not None:
-                raise Interrupted(progress.step, self._signal)
+            if stopped_by is not None:
+                raise Interrupted(progress.step, stopped_by)
         return ""
 
     def _over(self) -> str:

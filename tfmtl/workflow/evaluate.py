@@ -14,7 +14,8 @@ from tfmtl.errors import ConfigError
 from tfmtl.files import atomic_write
 from tfmtl.metrics.report import TaskPredictions, evaluate_predictions
 from tfmtl.progress import Listener, Silent
-from tfmtl.training.evaluation import outputs_of, predictions
+from tfmtl.schema.task import outputs_of
+from tfmtl.training.evaluation import predictions
 from tfmtl.workflow.restore import restore
 
 

@@ -43,7 +43,8 @@ def test_quantiles_of_many_values_are_near(monkeypatch: pytest.MonkeyPatch) -> N
 def test_ties_merge_buckets() -> None:
     quantiles = Quantiles.of(np.array([0.0] * 90 + [1.0] * 5 + [2.0] * 5))
     assert quantiles.boundaries(4) == []
-    assert quantiles.boundaries(20) == [1.0, 2.0]
+    assert quantiles.boundaries(20) == [1.0]
+    assert quantiles.boundaries(50) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_export_manifest_round_trip(tmp_path, manifest):
         name="shop",
         model="MMoE",
         schema_hash=manifest.schema_hash,
+        dataset=manifest.dataset,
         inputs=served_inputs(manifest.dataset),
         outputs={"click": "probability of click"},
         scenarios=("home", "search"),

@@ -78,7 +78,7 @@ RULES: dict[str, tuple[list[str], list[str], str]] = {
     "side tables are keyed by a categorical feature": (
         ["dataset.side_tables.text.feature=user_id"],
         ["dataset.side_tables.text.feature=price"],
-        r"keyed by 'price', which is no categorical feature; those are: \['item_id'",
+        r"side table 'text' refers to 'price', which is no categorical feature",
     ),
     "vectors read declared tables": (
         ["dataset.features.meaning.table=null"],

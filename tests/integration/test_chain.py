@@ -1,0 +1,323 @@
+"""From raw logs to predictions over REST, with everything but the export deleted."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serving.client import Client
+from serving.server import running
+from tests.integration.small import Chain
+from tfmtl import workflow
+from tfmtl._keras import tf
+from tfmtl.schema.load import load_experiment
+from tfmtl.schema.manifest import read_dataset, read_export, served_inputs
+
+HELD_OUT = 1_000
+OUTPUTS = ("click", "like", "like|click", "watch_time")
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A server of the export, after the rest was deleted.
+
+    Attributes:
+        url: Of the server.
+        version: The exported version's folder.
+        rows: `HELD_OUT` raw rows of the test split, as rows for the client.
+        table: The same rows as raw columns, without labels.
+        expected: Output to the training graph's predictions for these rows.
+        scored: What `score` said of `table`, with the run and with the export.
+    """
+
+    url: str
+    version: pathlib.Path
+    rows: list[dict[str, Any]]
+    table: pa.Table
+    expected: dict[str, np.ndarray]
+    scored: dict[str, pa.Table]
+
+    def client(self, **options: Any) -> Client:
+        """A client of the model."""
+        return Client(self.url, "small", **options)
+
+
+@pytest.fixture(scope="module")
+def served(
+    chain: Chain, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    workflow.evaluate(chain.run, "test", predictions_file=folder / "test.parquet")
+    table, expected = _held_out(chain, folder / "test.parquet")
+    spec = read_dataset(chain.dataset).dataset
+    columns = sorted({i.column for i in served_inputs(spec)} | {"row_id"})
+    pq.write_table(table.select(columns), folder / "rows.parquet")
+    scored = {}
+    workflow.score(chain.run, str(folder / "rows.parquet"), folder / "run.parquet")
+    shutil.copytree(chain.models, folder / "models" / "small")
+    backup = folder / "backup"
+    shutil.copytree(chain.root, backup)
+    shutil.rmtree(chain.root)
+    try:
+        version = folder / "models" / "small" / "1"
+        workflow.score(version, str(folder / "rows.parquet"), folder / "one.parquet")
+        scored = {n: pq.read_table(folder / f"{n}.parquet") for n in ("run", "one")}
+        inputs = {i.name: table[i.column].to_pylist() for i in served_inputs(spec)}
+        rows = [
+            {name: values[n] for name, values in inputs.items()}
+            for n in range(table.num_rows)
+        ]
+        with running(folder / "models" / "small") as url:
+            yield Served(
+                url, version, rows, table.select(columns), expected, scored
+            )
+    finally:
+        shutil.move(backup, chain.root)
+
+
+def _held_out(
+    chain: Chain, predictions: pathlib.Path
+) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    """Raw rows of the test split, and the predictions for them, by row key."""
+    found = pq.read_table(predictions).slice(0, HELD_OUT)
+    raw = pq.read_table(pathlib.Path(chain.logs).parent)
+    place = {str(key): n for n, key in enumerate(raw["row_id"].to_pylist())}
+    table = raw.take([place[key] for key in found["row"].to_pylist()])
+    assert table.num_rows == HELD_OUT
+    return table, {n: found[f"prediction/{n}"].to_numpy() for n in OUTPUTS}
+
+
+def _columns(predictions: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    return {n: np.array([p[n] for p in predictions]) for n in predictions[0]}
+
+
+def _compare(found: dict[str, Any], expected: dict[str, np.ndarray]) -> None:
+    """Probabilities to 1e-6; seconds of watch time to as many digits."""
+    assert sorted(found) == sorted(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6)
+
+
+def test_rest_predictions_are_the_training_graphs(served: Served, chain: Chain) -> None:
+    assert not chain.root.exists()
+    with served.client() as client:
+        found = _columns(client.predict(served.rows))
+    _compare(found, served.expected)
+    # The comparison is one of rows that differ, not of a constant.
+    assert served.expected["click"].std() > 1e-3
+    with pytest.raises(AssertionError):
+        _compare(found, {k: np.roll(v, 1) for k, v in served.expected.items()})
+
+
+@pytest.mark.parametrize("with_what", ["run", "one"])
+def test_offline_scores_are_the_training_graphs(
+    served: Served, with_what: str
+) -> None:
+    table = served.scored[with_what]
+    assert table["row"].to_pylist() == [str(v) for v in served.table["row_id"].to_pylist()]
+    assert table["error"].null_count == table.num_rows
+    _compare({n: table[n].to_numpy() for n in OUTPUTS}, served.expected)
+
+
+def _example(row: dict[str, Any]) -> bytes:
+    features = {}
+    for name, value in row.items():
+        values = value if isinstance(value, list) else [value]
+        if value is None or not values:
+            continue
+        if isinstance(values[0], str):
+            kind = {"bytes_list": {"value": [v.encode() for v in values]}}
+        elif isinstance(values[0], int):
+            kind = {"int64_list": {"value": values}}
+        else:
+            kind = {"float_list": {"value": values}}
+        features[name] = tf.train.Feature(**{
+            k: getattr(tf.train, {"bytes_list": "BytesList", "int64_list": "Int64List",
+                                  "float_list": "FloatList"}[k])(**v)
+            for k, v in kind.items()
+        })
+    return tf.train.Example(
+        features=tf.train.Features(feature=features)
+    ).SerializeToString()
+
+
+def _post(served: Served, body: dict[str, Any]) -> dict[str, Any]:
+    answer = httpx.post(
+        f"{served.url}/v1/models/small:predict", content=json.dumps(body), timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_examples_signature_agrees(served: Served) -> None:
+    count = 100
+    encoded = [
+        {"b64": base64.b64encode(_example(r)).decode()} for r in served.rows[:count]
+    ]
+    body = {"signature_name": "examples", "inputs": encoded}
+    found = _post(served, body)["outputs"]
+    _compare(found, {k: v[:count] for k, v in served.expected.items()})
+
+
+def test_missing_features_take_their_defaults(served: Served) -> None:
+    empty = {"b64": base64.b64encode(_example({})).decode()}
+    body = {"signature_name": "examples", "inputs": [empty]}
+    by_example = _post(served, body)["outputs"]
+    with served.client() as client:
+        by_client = _columns(client.predict([{}]))
+        explicit = client.predict([dict.fromkeys(served.rows[0])])
+    _compare(by_example, by_client)
+    _compare(_columns(explicit), by_client)
+    assert np.isfinite(by_client["click"]).all()
+
+
+def test_unknown_scenario_and_ids_are_answered(served: Served) -> None:
+    row = served.rows[0]
+    strange = [
+        row | {"scenario": "never seen"},
+        row | {"scenario": None},
+        row | {"user_id": "nobody", "item_id": "nothing", "user_city": "Atlantis"},
+        row | {"hist_item": ["?"], "hist_action": ["?"], "hist_age": [1e30]},
+        row | {"item_price": -1e30, "shown": 2**62},
+    ]
+    with served.client() as client:
+        known = client.predict([row])[0]
+        found = client.predict(strange)
+    for answer in found:
+        assert all(np.isfinite(v) for v in answer.values())
+        assert 0 <= answer["like"] <= answer["click"] <= 1
+    # Null and a new value are both "another scenario", which is none of the known.
+    assert found[0] == pytest.approx(found[1])
+    assert found[0]["click"] != known["click"]
+
+
+def test_a_long_sequence_keeps_the_newest(served: Served) -> None:
+    row = max(served.rows, key=lambda r: len(r["hist_item"] or []))
+    assert len(row["hist_item"]) > 5
+    names = ("hist_item", "hist_action", "hist_age")
+    newest = row | {n: row[n][-5:] for n in names}
+    oldest = row | {n: row[n][:5] for n in names}
+    with served.client() as client:
+        long, last, first = client.predict([row, newest, oldest])
+    assert long == pytest.approx(last, abs=1e-6)
+    assert abs(long["click"] - first["click"]) > 1e-6
+
+
+def test_padding_changes_nothing(served: Served) -> None:
+    rows = served.rows[:50]
+    with served.client(sequence_length=64) as padded, served.client() as plain:
+        left, right = _columns(padded.predict(rows)), _columns(plain.predict(rows))
+    _compare(left, right)
+
+
+def test_every_output_has_a_batch_dimension(served: Served) -> None:
+    loaded = tf.saved_model.load(str(served.version))
+    for name in ("serving_default", "examples"):
+        outputs = loaded.signatures[name].structured_outputs
+        assert sorted(outputs) == sorted(OUTPUTS)
+        for output, spec in outputs.items():
+            assert spec.shape.rank >= 1 and spec.shape[0] is None, output
+            assert not output.endswith("_bytes")
+
+
+def test_only_stock_ops(served: Served) -> None:
+    proto = tf.compat.v1.saved_model.loader_impl  # noqa: F841 - documents the source
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString((served.version / "saved_model.pb").read_bytes())
+    (graph,) = model.meta_graphs
+    nodes = list(graph.graph_def.node)
+    for function in graph.graph_def.library.function:
+        nodes += function.node_def
+    functions = {f.signature.name for f in graph.graph_def.library.function}
+    used = {n.op for n in nodes} - functions
+    assert len(used) > 20
+    # The registered ops of this process include those that TFT or others load; the
+    # stock ones are the generated wrappers of TensorFlow itself.
+    stock = set(_stock_ops())
+    assert used <= stock, sorted(used - stock)
+    assert not [op for op in used if "PyFunc" in op]
+
+
+def _stock_ops() -> list[str]:
+    """Ops a process knows that imports TensorFlow and nothing else."""
+    import subprocess
+    import sys
+
+    code = (
+        "import tensorflow as tf; from tensorflow.python.framework import "
+        "op_def_registry; from tensorflow.python.framework import c_api_util; "
+        "from tensorflow.core.framework import op_def_pb2; "
+        "from tensorflow.python.client import pywrap_tf_session as c; "
+        "buf = c.TF_GetAllOpList(); data = c.TF_GetBuffer(buf); "
+        "ops = op_def_pb2.OpList(); ops.ParseFromString(data); "
+        "print(*[o.name for o in ops.op])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return out.stdout.split()
+
+
+def test_model_card(served: Served) -> None:
+    card = read_export(served.version)
+    assert set(card.outputs) == set(OUTPUTS)
+    assert card.steps > 0 and card.parameters > 0
+    assert card.data["rows"].keys() == {"train", "validation", "test"}
+    warmup = served.version / "assets.extra" / "tf_serving_warmup_requests"
+    assert warmup.stat().st_size > 0
+
+
+def test_predict_command(served: Served, tfmtl: Any, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(served.rows[:3]))
+    result = tfmtl("predict", f"{served.url}/v1/models/small", "--rows", file)
+    assert result.code == 0, result.err
+    found = _columns(json.loads(result.out))
+    _compare(found, {k: v[:3] for k, v in served.expected.items()})
+
+
+def test_refit_is_what_evaluation_and_export_use(
+    chain: Chain, tmp_path: pathlib.Path
+) -> None:
+    overrides = ["training.epochs=1", "training.evaluate_every=null"]
+    experiment = load_experiment(chain.experiment, overrides)
+    run = tmp_path / "run"
+    result = workflow.train(experiment, chain.dataset, run, refit=True)
+    assert result.refit
+    lines = (run / "refit" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(x)["kind"] for x in lines].count("validation") == 0
+    assert json.loads(lines[-1])["step"] == result.step
+    predictions = tmp_path / "test.parquet"
+    workflow.evaluate(run, "test", predictions_file=predictions)
+    workflow.export(run, tmp_path / "model")
+    workflow.score(tmp_path / "model", chain.logs, tmp_path / "scores.parquet")
+    expected = pq.read_table(predictions).to_pandas().set_index("row")
+    scores = pq.read_table(tmp_path / "scores.parquet").to_pandas().set_index("row")
+    np.testing.assert_allclose(
+        scores.loc[expected.index, "click"], expected["prediction/click"], atol=1e-6
+    )
+    # It is another model than the one trained on the training split alone.
+    alone = tf.train.load_checkpoint(
+        str(run / "checkpoints" / f"best-{result.step:010d}" / "model")
+    )
+    again = tf.train.load_checkpoint(
+        str(run / "refit" / "checkpoints" / f"best-{result.step:010d}" / "model")
+    )
+    names = [n for n in alone.get_variable_to_shape_map() if "experts" in n]
+    assert names
+    assert any(
+        not np.array_equal(alone.get_tensor(n), again.get_tensor(n)) for n in names
+    )

@@ -1,0 +1,116 @@
+"""SIGKILL at every failpoint; what is continued ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from tests.integration import comparing, killed
+from tests.integration.small import Chain
+from tfmtl import workflow
+from tfmtl.errors import DataError
+from tfmtl.schema.manifest import read_dataset
+
+# A run is killed at each of these in turn, and each time continued: at step 4, of which
+# checkpoint 3 knows nothing; inside the write of the checkpoints of the 6th and 9th
+# step; before and after an evaluation, and with its metrics written but not its model.
+TRAINING = (
+    "train/mid-step:3",
+    "checkpoint/inside:2",
+    "evaluate/before",
+    "evaluate/inside",
+    "best/before-rename",
+    "checkpoint/before-rename:2",
+)
+
+
+def _check_unfinished(run: pathlib.Path) -> None:
+    """Nothing that is there is half: no result, and each checkpoint can be read."""
+    assert not (run / "result.json").exists()
+    with pytest.raises(DataError, match="not finished"):
+        workflow.evaluate(run)
+    for folder in (run / "checkpoints").iterdir():
+        if folder.name.startswith("."):
+            continue
+        kind = "state" if folder.name.startswith("step-") else "model"
+        assert comparing.variables(folder / kind)
+        if kind == "state":
+            assert json.loads((folder / "progress.json").read_text())["step"]
+
+
+def _leftovers(folder: pathlib.Path) -> list[str]:
+    return [p.name for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_training_killed_everywhere(chain: Chain, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    command = ["train", chain.experiment, "--dataset", chain.dataset, "--run", run]
+    command.append("--resume")
+    for point in TRAINING:
+        assert killed.is_killed(command, tmp_path / "log", point), (
+            point,
+            (tmp_path / "log").read_text()[-2000:],
+        )
+        _check_unfinished(run)
+    code = killed.exit_code(command, tmp_path / "log")
+    assert code == 0, (tmp_path / "log").read_text()[-2000:]
+    assert comparing.steps_once(run)
+    assert comparing.events(run) == comparing.events(chain.run)
+    assert comparing.different_weights(run, chain.run) == []
+    assert _leftovers(run / "checkpoints") == []
+    results = [json.loads((r / "result.json").read_text()) for r in (run, chain.run)]
+    for result in results:
+        result.pop("run")
+    assert results[0] == results[1]
+
+
+def test_the_comparison_sees_a_difference(chain: Chain, tmp_path: pathlib.Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(chain.run, run)
+    assert comparing.different_weights(run, chain.run) == []
+    (shard,) = (run / "checkpoints").glob("step-*/state.data-00000-of-00001")
+    (best,) = (run / "checkpoints").glob("best-*")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([*lines, lines[-1]]))
+    assert not comparing.steps_once(run)
+    (run / "metrics.jsonl").write_text("\n".join(lines[:1] + lines[2:]))
+    assert not comparing.steps_once(run)
+    shutil.rmtree(best)
+    assert comparing.different_weights(run, chain.run) != []
+    assert shard.exists()
+
+
+@pytest.mark.parametrize("point", ["beam-sink:2", "preprocess/before-rename"])
+def test_preprocessing_killed(
+    chain: Chain, tmp_path: pathlib.Path, point: str
+) -> None:
+    dataset = tmp_path / "dataset"
+    command = ["preprocess", chain.experiment, "--input", chain.logs, "--output"]
+    command += [dataset, "--block-rows", "128"]
+    assert killed.is_killed(command, tmp_path / "log", point), (
+        (tmp_path / "log").read_text()[-2000:]
+    )
+    assert not dataset.exists()
+    with pytest.raises(DataError, match=r"dataset\.json"):
+        read_dataset(dataset)
+    code = killed.exit_code(command, tmp_path / "log")
+    assert code == 0, (tmp_path / "log").read_text()[-2000:]
+    assert _leftovers(tmp_path) == []
+    assert comparing.rows_of(dataset) == comparing.rows_of(chain.dataset)
+    counts = read_dataset(dataset).counts
+    assert counts == read_dataset(chain.dataset).counts and counts.balanced
+
+
+def test_export_killed(chain: Chain, tmp_path: pathlib.Path) -> None:
+    models = tmp_path / "models"
+    command = ["export", chain.run, "--output", models]
+    assert killed.is_killed(command, tmp_path / "log", "export/before-rename"), (
+        (tmp_path / "log").read_text()[-2000:]
+    )
+    # TensorFlow Serving takes every folder whose name is a number for a version.
+    assert [p for p in models.iterdir() if not p.name.startswith(".")] == []
+    workflow.export(chain.run, models)
+    assert (models / "1" / "saved_model.pb").is_file()

@@ -1,0 +1,74 @@
+"""The joint logit of a funnel against float64 (systems.md 0.6)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfmtl._keras import tf
+from tfmtl.layers.funnel import joint_logit, log1mexp
+from tfmtl.losses.pointwise import binary_cross_entropy
+
+
+def _logs(*logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log p and log(1 - p) of the product of probabilities, in float64."""
+    log_p = sum(-np.logaddexp(0, -np.float64(s)) for s in logits)
+    near = log_p > -np.log(2)
+    log_q = np.where(
+        near,
+        np.log(-np.expm1(np.where(near, log_p, -1))),
+        np.log1p(-np.exp(np.where(near, -1, log_p))),
+    )
+    return log_p, log_q
+
+
+GRID = np.array(np.meshgrid(*[np.linspace(-30, 30, 41)] * 2)).reshape(2, -1)
+
+
+def test_matches_float64() -> None:
+    log_p, log_q = _logs(*GRID)
+    found = joint_logit(*tf.constant(GRID, tf.float32)).numpy()
+    # Near 0 the logit is a difference of two numbers of about 0.7.
+    np.testing.assert_allclose(found, log_p - log_q, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_cross_entropy_of_the_joint_matches_float64(label: float) -> None:
+    log_p, log_q = _logs(*GRID)
+    truth = -(label * log_p + (1 - label) * log_q)
+    logits = joint_logit(*tf.constant(GRID, tf.float32))
+    found = binary_cross_entropy(logits, label).numpy()
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-6)
+
+
+def test_log1mexp_matches_float64_over_26_decades() -> None:
+    a = -np.logspace(-26, 1.9, 200)
+    truth = np.where(a > -0.6931472, np.log(-np.expm1(a)), np.log1p(-np.exp(a)))
+    found = log1mexp(tf.constant(a, tf.float32)).numpy()
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-7)
+    assert np.isfinite(log1mexp(tf.zeros([1]))).all()
+
+
+@pytest.mark.parametrize("logits", [(60.0, 60.0), (-60.0, -60.0), (60.0, -60.0)])
+def test_finite_with_a_gradient_far_out(logits: tuple[float, float]) -> None:
+    values = [tf.Variable([s]) for s in logits]
+    with tf.GradientTape() as tape:
+        joint = joint_logit(*values)
+    gradients = tape.gradient(joint, values)
+    assert np.isfinite(joint).all()
+    assert all(np.isfinite(g).all() for g in gradients)
+    # The limiting step decides: its logit moves the joint one to one.
+    assert max(float(g[0]) for g in gradients) > 0.4
+
+
+def test_a_clip_would_be_found() -> None:
+    log_p, log_q = _logs(np.array([30.0]), np.array([30.0]))
+    clipped = np.log(-np.expm1(np.minimum(log_p, -1e-7)))
+    assert abs(clipped - log_q) > 10
+
+
+def test_probabilities_multiply_for_three_steps() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
+    joint = tf.sigmoid(joint_logit(*tf.constant(logits))).numpy()
+    product = np.prod(1 / (1 + np.exp(-logits.astype(np.float64))), axis=0)
+    np.testing.assert_allclose(joint, product, rtol=1e-5)
