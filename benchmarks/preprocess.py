@@ -3,7 +3,7 @@
 Prints one JSON line for each size: rows, seconds, rows/s, CPU seconds and peak RSS.
 Each size runs in a process of its own, as a user would start it.
 
-    python benchmarks/preprocess.py [--rows 200 1000000] [--input FILE --experiment FILE]
+    python benchmarks/preprocess.py [--rows N ...] [--input FILE --experiment FILE]
 """
 
 from __future__ import annotations

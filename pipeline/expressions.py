@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import columns as columns_lib
-from tfmtl.errors import ConfigError
+from tfmtl.errors import ConfigError, DataError
 from tfmtl.schema.canonical import canonical_string
 from tfmtl.schema.expression import Expression
 
@@ -53,6 +53,7 @@ def evaluate(
 
     Raises:
         ConfigError: A text constant stands where a number is needed.
+        DataError: A column has a type that cannot be used.
     """
     evaluator = _Evaluator(expression, columns, rows)
     result = evaluator.number(expression.tree)
@@ -73,8 +74,9 @@ class _Evaluator:
         """float64 [rows] with nulls."""
         match node:
             case ast.Name(id=name):
-                values, bad = columns_lib.numbers(self._columns[name])
-                self.bad |= bad
+                values, bad = self._numbers(name)
+                # An infinite cell is damage, unlike the result of a division by zero.
+                self.bad |= bad | np.isinf(values)
                 return self._finite(pa.array(values))
             case ast.Constant(value=int() | float() as value):
                 return pa.array(np.full(self._rows, float(value)))
@@ -89,6 +91,15 @@ class _Evaluator:
             f"an expression must hold a number here. Received: {ast.unparse(node)} in "
             f"{self._expression.text!r}"
         )
+
+    def _numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return columns_lib.numbers(self._columns[name])
+        except DataError as error:
+            raise DataError(
+                f"column {name!r} cannot be read in the expression "
+                f"{self._expression.text!r}: {error}"
+            ) from error
 
     def truth(self, node: ast.expr) -> pa.Array:
         """bool [rows] with nulls; a number is true where it is not 0."""
@@ -108,7 +119,7 @@ class _Evaluator:
     def text(self, node: ast.expr) -> pa.Array:
         """large_string [rows] with nulls."""
         if isinstance(node, ast.Name):
-            values, bad = columns_lib.strings(self._columns[node.id])
+            values, bad = self._strings(node.id)
             self.bad |= bad
             return pc.if_else(
                 pc.equal(values, ""), pa.scalar(None, pa.large_string()), values
@@ -120,6 +131,15 @@ class _Evaluator:
             "text can be compared with a column or a constant only. Received: "
             f"{ast.unparse(node)} in {self._expression.text!r}"
         )
+
+    def _strings(self, name: str) -> tuple[pa.Array, np.ndarray]:
+        try:
+            return columns_lib.strings(self._columns[name])
+        except DataError as error:
+            raise DataError(
+                f"column {name!r} cannot be read in the expression "
+                f"{self._expression.text!r}: {error}"
+            ) from error
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> pa.Array:
         if isinstance(op, ast.In | ast.NotIn):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import shutil
@@ -38,7 +39,7 @@ def atomic_directory(
     """Yields a temporary folder beside `path`, renamed to `path` if the body succeeds.
 
     The rename is the commit: before it `path` is as it was, after it `path` is whole.
-    With `overwrite` the old folder is moved aside first and removed after the rename.
+    With `overwrite` the old folder changes places with the new one and is removed.
 
     Args:
         path: The final folder.
@@ -69,17 +70,29 @@ def atomic_directory(
 
 
 def _replace_directory(temporary: pathlib.Path, target: pathlib.Path) -> None:
+    if target.exists() and not any(target.iterdir()):
+        target.rmdir()
     if not target.exists():
         temporary.rename(target)
-        return
-    if not any(target.iterdir()):
-        target.rmdir()
+    elif not _exchange(temporary, target):
+        aside = temporary.with_suffix(".old")
+        target.rename(aside)
         temporary.rename(target)
-        return
-    aside = temporary.with_suffix(".old")
-    target.rename(aside)
-    temporary.rename(target)
-    shutil.rmtree(aside)
+        shutil.rmtree(aside)
+    # After an exchange the old folder lies at `temporary`, which the caller removes.
+
+
+def _exchange(first: pathlib.Path, second: pathlib.Path) -> bool:
+    """Swaps two folders in one step, so that a kill leaves either old or new.
+
+    Linux only (renameat2 with RENAME_EXCHANGE); False where it cannot be had.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, bytes(first), here, bytes(second), swap) == 0)
 
 
 @contextlib.contextmanager

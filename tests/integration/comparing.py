@@ -20,8 +20,7 @@ def events(run: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl` without timings."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [
-        {k: v for k, v in json.loads(line).items() if k not in TIMING}
-        for line in lines
+        {k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines
     ]
 
 

@@ -84,15 +84,13 @@ def test_the_comparison_sees_a_difference(chain: Chain, tmp_path: pathlib.Path) 
 
 
 @pytest.mark.parametrize("point", ["beam-sink:2", "preprocess/before-rename"])
-def test_preprocessing_killed(
-    chain: Chain, tmp_path: pathlib.Path, point: str
-) -> None:
+def test_preprocessing_killed(chain: Chain, tmp_path: pathlib.Path, point: str) -> None:
     dataset = tmp_path / "dataset"
     command = ["preprocess", chain.experiment, "--input", chain.logs, "--output"]
     command += [dataset, "--block-rows", "128"]
     assert killed.is_killed(command, tmp_path / "log", point), (
-        (tmp_path / "log").read_text()[-2000:]
-    )
+        tmp_path / "log"
+    ).read_text()[-2000:]
     assert not dataset.exists()
     with pytest.raises(DataError, match=r"dataset\.json"):
         read_dataset(dataset)
@@ -108,8 +106,8 @@ def test_export_killed(chain: Chain, tmp_path: pathlib.Path) -> None:
     models = tmp_path / "models"
     command = ["export", chain.run, "--output", models]
     assert killed.is_killed(command, tmp_path / "log", "export/before-rename"), (
-        (tmp_path / "log").read_text()[-2000:]
-    )
+        tmp_path / "log"
+    ).read_text()[-2000:]
     # TensorFlow Serving takes every folder whose name is a number for a version.
     assert [p for p in models.iterdir() if not p.name.startswith(".")] == []
     workflow.export(chain.run, models)

@@ -11,11 +11,7 @@ from tfmtl.cli.base import Command, example, json_option
 @json_option
 def balancers(as_json: bool) -> None:
     """List the methods that weigh tasks against each other."""
-    from tfmtl.cli.catalogue import show
-    from tfmtl.cli.logs import import_tensorflow
-
-    import_tensorflow()
-
     from tfmtl.balance import catalogue
+    from tfmtl.cli.catalogue import show
 
     show("balancers", catalogue(), as_json=as_json)

@@ -63,14 +63,12 @@ def demo(
     one command of this program; here they follow each other.
     """
     from tfmtl.cli.console import progress
-    from tfmtl.cli.logs import import_tensorflow
 
     begun = time.monotonic()
     with _folder(out, overwrite) as folder:
         with progress() as listener:
             source = _simulate(folder, rows, listener) if raw is None else None
             logs, file = source or _prepare(folder, str(raw), listener)
-            import_tensorflow()
             report = _train(folder, logs, file, overrides, listener)
             listener.stage("serve and predict")
             answers = _predict(folder / "model", logs)

@@ -142,15 +142,10 @@ def _memory_gib() -> float | None:
 
 def _gpus() -> list[str] | None:
     """Names of the GPUs that TensorFlow sees; None where TensorFlow does not import."""
-    from tfmtl.cli.logs import import_tensorflow
-
     try:
-        import_tensorflow()
+        from tfmtl._keras import tf
     except ImportError:
         return None
-
-    from tfmtl._keras import tf
-
     names = []
     for device in tf.config.list_physical_devices("GPU"):
         details = tf.config.experimental.get_device_details(device)

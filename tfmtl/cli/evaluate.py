@@ -40,14 +40,10 @@ def evaluate(
     dataset: pathlib.Path | None,
 ) -> None:
     """Measure the model of RUN on one split, per task and scenario."""
+    from tfmtl import workflow
     from tfmtl.cli.console import progress
-    from tfmtl.cli.logs import import_tensorflow
     from tfmtl.cli.report import print_report
     from tfmtl.files import atomic_write
-
-    import_tensorflow()
-
-    from tfmtl import workflow
 
     with progress() as listener:
         report = workflow.evaluate(

@@ -35,12 +35,8 @@ def export(
     The SavedModel holds the transform graph, so that it takes raw columns, and needs
     neither the dataset nor the run directory any more.
     """
-    from tfmtl.cli.console import progress
-    from tfmtl.cli.logs import import_tensorflow
-
-    import_tensorflow()
-
     from tfmtl import workflow
+    from tfmtl.cli.console import progress
 
     with progress() as listener:
         manifest = workflow.export(

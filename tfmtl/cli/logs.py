@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 
 _OURS = r"(tfmtl|pipeline|serving)\b"
 
@@ -36,29 +34,3 @@ def configure(*, verbose: bool) -> None:
 def is_verbose() -> bool:
     """Whether `--verbose` was given."""
     return logging.getLogger().getEffectiveLevel() <= logging.INFO
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines it writes before its log level holds."""
-    with _silent_stderr(not is_verbose() and "tensorflow" not in sys.modules):
-        import tfmtl._keras
-
-        tfmtl._keras.tf.config.list_physical_devices()
-
-
-@contextlib.contextmanager
-def _silent_stderr(wanted: bool) -> Iterator[None]:
-    """Sends file descriptor 2 to nowhere; Python exceptions pass as ever."""
-    if not wanted:
-        yield
-        return
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)

@@ -12,10 +12,6 @@ from tfmtl.cli.base import Command, example, json_option
 def models(as_json: bool) -> None:
     """List the model architectures and their sources."""
     from tfmtl.cli.catalogue import show
-    from tfmtl.cli.logs import import_tensorflow
-
-    import_tensorflow()
-
     from tfmtl.models import catalogue
 
     show("models", catalogue(), as_json=as_json)

@@ -84,14 +84,12 @@ def preprocess(
 
     from tfmtl.cli.console import progress
     from tfmtl.cli.datasets import print_manifest
-    from tfmtl.cli.logs import import_tensorflow, is_verbose
+    from tfmtl.cli.logs import is_verbose
     from tfmtl.files import check_target
     from tfmtl.schema.load import load_experiment
 
     spec = load_experiment(experiment, overrides)
     check_target(output, overwrite=overwrite)
-    import_tensorflow()
-
     from pipeline import preprocess as job
 
     with progress() as listener:

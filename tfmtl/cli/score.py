@@ -36,12 +36,8 @@ def score(
             f"must end in .parquet. Received: {str(output)!r}", param_hint="'--output'"
         )
 
-    from tfmtl.cli.console import progress
-    from tfmtl.cli.logs import import_tensorflow
-
-    import_tensorflow()
-
     from tfmtl import workflow
+    from tfmtl.cli.console import progress
 
     with progress() as listener:
         rows = workflow.score(model_or_run, inputs, output, listener=listener)

@@ -47,8 +47,7 @@ def serve(
     tensorflow_model_server where it is installed; otherwise an embedded server answers
     the same REST API (without gRPC).
     """
-    from serving.launch import launch, plan
-    from tfmtl.cli.logs import import_tensorflow
+    from serving.launch import launch
 
     settings: dict[str, Any] = {
         "rest_port": rest_port,
@@ -58,6 +57,4 @@ def serve(
         "server": server,
     }
     logging.getLogger("serving").setLevel(logging.INFO)
-    if plan(model_dir, **settings).server == "embedded":
-        import_tensorflow()
     launch(model_dir, **settings)

@@ -61,12 +61,9 @@ def train(
         )
 
     from tfmtl.cli.console import progress
-    from tfmtl.cli.logs import import_tensorflow
     from tfmtl.schema.load import load_experiment
 
     spec = load_experiment(experiment, overrides)
-    import_tensorflow()
-
     from tfmtl import workflow
 
     with progress() as listener:

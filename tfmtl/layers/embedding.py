@@ -247,12 +247,11 @@ class FeatureEmbedding(keras.layers.Layer):
             rows = tf.gather(self._tables[table], index)  # [B, N, d]
             self._penalize(rows, slots, training)
             rows = tf.cast(rows, self.compute_dtype)
-            start = 0
-            for slot in slots:
-                width = slot.length or 1
-                part = rows[:, start : start + width, :]
-                result[slot.column] = part if slot.length else part[:, 0, :]
-                start += width
+            # One split, whose gradient is one concatenation; a slice's would be as
+            # large as all rows together.
+            parts = tf.split(rows, [s.length or 1 for s in slots], axis=1)
+            for slot, part in zip(slots, parts):
+                result[slot.column] = part if slot.length else tf.squeeze(part, 1)
         return result
 
     def _ids(self, slot: _Slot, features: Mapping[str, Any], training: bool) -> Any:

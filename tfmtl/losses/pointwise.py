@@ -11,11 +11,14 @@ from tfmtl._keras import tf
 def binary_cross_entropy(logits: Any, labels: Any) -> Any:
     """softplus(s) - y s: the negative log-likelihood of a 0/1 label.
 
+    Computed as max(s, 0) - y s + log(1 + e^-|s|), which loses no digits where the
+    logit is large and right.
+
     Args:
         logits: [B].
         labels: [B] in [0, 1].
     """
-    return tf.nn.softplus(logits) - labels * logits
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
 
 
 def squared_error(predictions: Any, labels: Any) -> Any:

@@ -182,7 +182,7 @@ class ModelConformance:
         kernels: dict[tuple[int, ...], list[np.ndarray]] = {}
         for variable in self.shared().trainable_variables:
             value = variable.numpy()
-            if value.ndim >= 2:
+            if value.ndim >= 2 and "bias" not in variable.name:
                 for member in value.reshape(-1, *value.shape[-2:]):
                     kernels.setdefault(member.shape, []).append(member)
         for members in kernels.values():

@@ -13,6 +13,10 @@ from tfmtl.errors import TrainingError
 from tfmtl.failpoints import failpoint
 from tfmtl.files import atomic_directory
 
+# TensorFlow's reader says IndexError for a file that ends too early, RuntimeError for
+# other damage, and the rest where names or shapes do not fit.
+_UNREADABLE = (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError)
+
 
 @dataclasses.dataclass
 class Progress:
@@ -97,7 +101,7 @@ class Checkpoints:
             return None
         try:
             self._all.read(str(folder / "state")).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        except _UNREADABLE as error:
             raise TrainingError(
                 f"the checkpoint {folder.name!r} does not fit this experiment's model "
                 f"({type(error).__name__}): was it changed since the run began?"
@@ -115,7 +119,7 @@ def restore_model(model: Any, directory: pathlib.Path, step: int) -> None:
     try:
         status = tf.train.Checkpoint(model=model).read(str(path))
         status.assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except _UNREADABLE as error:
         raise TrainingError(
             f"the model of step {step} in {str(directory)!r} is missing or does not "
             f"fit this experiment ({type(error).__name__}: {str(error)[:200]})"

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfmtl._keras import tf
+from tfmtl.data.damage import damage_named
 from tfmtl.data.read import Batch, Reader
+from tfmtl.errors import DataError
 from tfmtl.losses.targets import Target, targets
 from tfmtl.losses.units import to_unit
 from tfmtl.metrics.streaming import StreamingMetrics, mean_of
@@ -57,7 +59,8 @@ class SplitEvaluator:
         for metric in self._metrics.values():
             metric.reset()
         count = tf.constant(self.reader.batches_per_epoch, tf.int64)
-        self._run(iter(self.reader.epoch()), count)
+        with damage_named(self.reader):
+            self._run(iter(self.reader.epoch()), count)
         result: dict[str, float] = {}
         for metric in self._metrics.values():
             result.update(metric.result())
@@ -162,5 +165,13 @@ def _predicted(model: MultiTaskModel, reader: Reader) -> Iterator[dict[str, Any]
         columns.update({f"key:{k}": v for k, v in batch.keys.items()})
         return columns
 
-    for batch in reader.epoch():
-        yield {k: v.numpy() for k, v in predict(batch).items()}
+    rows = 0
+    with damage_named(reader):
+        for batch in reader.epoch():
+            rows += int(tf.shape(batch.labels)[0])
+            yield {k: v.numpy() for k, v in predict(batch).items()}
+    if rows != reader.rows:
+        raise DataError(
+            f"the split {'+'.join(reader.splits)} of {str(reader.directory)!r} has "
+            f"{rows} rows in its record files, but {reader.rows} in dataset.json"
+        )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl.data.damage import damage_named
 from tfmtl.data.read import Position, Reader
 from tfmtl.errors import ConfigError, TrainingError
 from tfmtl.failpoints import failpoint
@@ -155,8 +156,9 @@ class Loop:
             self.per_epoch - progress.batch,
         )
         began = time.perf_counter()
-        sums = self.trainer.train_chunk(iterator, tf.constant(steps, tf.int64))
-        done = int(sums.steps)
+        with damage_named(self.reader):
+            sums = self.trainer.train_chunk(iterator, tf.constant(steps, tf.int64))
+            done = int(sums.steps)
         if not bool(sums.finite):
             self._not_finite(done, sums)
         seconds = time.perf_counter() - began

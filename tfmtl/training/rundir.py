@@ -58,14 +58,19 @@ class RunDirectory:
         """The experiment of this run.
 
         Raises:
-            DataError: The folder is no run directory.
+            DataError: The folder is no run directory, or a damaged one.
         """
         if not self.exists:
             raise DataError(
                 f"`run` must be a run directory with a {RUN}. Received: "
                 f"{str(self.path)!r}"
             )
-        return load_experiment(self.path / EXPERIMENT)
+        try:
+            return load_experiment(self.path / EXPERIMENT)
+        except ConfigError as error:
+            raise DataError(
+                f"the run {str(self.path)!r} is damaged: {error}"
+            ) from error
 
     def facts(self) -> dict[str, Any]:
         """What `begin` was given."""

@@ -91,7 +91,9 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
             )
         meaning = {
             "binary": f"probability of {task.name}",
-            "regression": f"expected {task.name}, in the unit of its label",
+            "regression": f"expected {task.name}, in the unit of its label"
+            if task.transform == "none"
+            else f"geometric mean of 1 + {task.name}, minus 1: below its expectation",
             "multiclass": f"probability of each class of {task.name}",
         }
         module_outputs[task.name] = meaning[task.type]

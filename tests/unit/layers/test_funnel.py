@@ -37,13 +37,13 @@ def test_cross_entropy_of_the_joint_matches_float64(label: float) -> None:
     log_p, log_q = _logs(*GRID)
     truth = -(label * log_p + (1 - label) * log_q)
     logits = joint_logit(*tf.constant(GRID, tf.float32))
-    found = binary_cross_entropy(logits, label).numpy()
-    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-6)
+    found = binary_cross_entropy(logits, tf.fill(logits.shape, label)).numpy()
+    np.testing.assert_allclose(found, truth, rtol=2e-5, atol=1e-7)
 
 
 def test_log1mexp_matches_float64_over_26_decades() -> None:
     a = -np.logspace(-26, 1.9, 200)
-    truth = np.where(a > -0.6931472, np.log(-np.expm1(a)), np.log1p(-np.exp(a)))
+    truth = np.log(-np.expm1(a))
     found = log1mexp(tf.constant(a, tf.float32)).numpy()
     np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-7)
     assert np.isfinite(log1mexp(tf.zeros([1]))).all()

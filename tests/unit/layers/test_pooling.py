@@ -34,14 +34,14 @@ def test_mean_and_sum_equal_numpy_and_are_0_for_nothing() -> None:
 def test_padding_holds_no_influence() -> None:
     keys, query, values, mask = _inputs()
     attention = TargetAttention([8], seed=1)
-    hidden = ~mask[..., None]
+    hidden = 9 * (~mask[..., None]).astype(np.float32)
     for pool in (
         lambda k, v: masked_sum(v, mask),
         lambda k, v: masked_mean(v, mask),
         lambda k, v: attention(k, query, v, mask)[0],
     ):
         plain = pool(tf.constant(keys), tf.constant(values))
-        other = pool(tf.constant(keys + 9 * hidden), tf.constant(values + 9 * hidden))
+        other = pool(tf.constant(keys + hidden), tf.constant(values + hidden))
         np.testing.assert_allclose(plain, other, atol=1e-6)
 
 

@@ -20,12 +20,9 @@ from tfmtl.cli.base import IN_FILE, Command, example, set_option
 @set_option
 def check(experiment: pathlib.Path, overrides: tuple[str, ...]) -> None:
     """Check EXPERIMENT: the file, then the settings of its model and balancer."""
-    from tfmtl.cli.logs import import_tensorflow
     from tfmtl.schema.load import load_experiment
 
     spec = load_experiment(experiment, overrides)
-    import_tensorflow()
-
     from tfmtl import build
 
     build.check(spec)
