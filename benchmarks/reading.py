@@ -70,9 +70,7 @@ def _schema() -> tuple[DatasetSpec, tuple[RecordColumn, ...]]:
             "split": {"by": "hash", "column": "row"},
         }
     )
-    columns = [
-        RecordColumn(name=f"c{i}", dtype="int", rows=1000) for i in range(INTS)
-    ]
+    columns = [RecordColumn(name=f"c{i}", dtype="int", rows=1000) for i in range(INTS)]
     columns += [RecordColumn(name=f"n{i}", dtype="float") for i in range(FLOATS)]
     columns.append(RecordColumn(name="label/click", dtype="float"))
     return spec, tuple(columns)

@@ -76,7 +76,7 @@ class WriteReport:
     files: tuple[Written, ...]
 
 
-class Ingest(beam.DoFn):  # type: ignore[misc]
+class Ingest(beam.DoFn):
     """Reads a unit, validates it and cuts it into shards.
 
     Yields (shard, Arrow IPC bytes); tagged `rejected`: the same for rejected rows;
@@ -137,7 +137,7 @@ class Ingest(beam.DoFn):  # type: ignore[misc]
                 yield number, vocabulary.to_bytes(part)
 
 
-class WriteRejected(beam.DoFn):  # type: ignore[misc]
+class WriteRejected(beam.DoFn):
     """Writes the rejected rows of some files to one dead-letter Parquet file."""
 
     def __init__(self, folder: str) -> None:
@@ -155,7 +155,7 @@ class WriteRejected(beam.DoFn):  # type: ignore[misc]
         yield table.num_rows
 
 
-class WriteShard(beam.DoFn):  # type: ignore[misc]
+class WriteShard(beam.DoFn):
     """Puts the rows of one shard in order, drops duplicates, writes an Arrow file."""
 
     def __init__(self, dataset: DatasetSpec, folder: str, histogram: bool) -> None:
@@ -216,7 +216,7 @@ def read_shard(path: str) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
-class Analyse(beam.DoFn):  # type: ignore[misc]
+class Analyse(beam.DoFn):
     """Learns from the training rows of a shard.
 
     Yields one `AnalysisReport`; tagged `vocabulary`: ((vocabulary, part), counts).
@@ -252,7 +252,7 @@ class Analyse(beam.DoFn):  # type: ignore[misc]
         )
 
 
-class CombineVocabulary(beam.DoFn):  # type: ignore[misc]
+class CombineVocabulary(beam.DoFn):
     """Adds up the counts of one part of a vocabulary."""
 
     def __init__(self, dataset: DatasetSpec) -> None:
@@ -266,7 +266,7 @@ class CombineVocabulary(beam.DoFn):  # type: ignore[misc]
         yield (name, *counted)
 
 
-class WriteRecords(beam.DoFn):  # type: ignore[misc]
+class WriteRecords(beam.DoFn):
     """Transforms the rows of a shard and writes one file for each split."""
 
     def __init__(
@@ -300,7 +300,7 @@ class WriteRecords(beam.DoFn):  # type: ignore[misc]
         yield WriteReport(shard.shard, dropped, tuple(files))
 
 
-class _Save(beam.DoFn):  # type: ignore[misc]
+class _Save(beam.DoFn):
     def __init__(self, path: str) -> None:
         self._path = path
 
