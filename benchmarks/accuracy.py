@@ -5,10 +5,10 @@
     python -m benchmarks.accuracy movielens-1m-time --raw DIR --work DIR [--seeds 3]
     python -m benchmarks.accuracy simulated --work DIR [--seeds 3] [--rows 1000000]
 
-Each is the chain that a user types: prepare (or simulate), preprocess, train, evaluate.
-Everything is chosen on the validation split; the test split is looked at once a seed.
-For `simulated` a seed is a data set of its own, and the yardstick is the generator's own
-functional form fitted to the same rows (`benchmarks.simulator_ceiling`).
+Each is the chain that a user types: prepare (or simulate), preprocess, train and
+evaluate. Everything is chosen on the validation split; the test split is looked at once
+a seed. For `simulated` a seed is a data set of its own, and the yardstick is the
+generator's own functional form fitted to the same rows (`benchmarks.simulator_ceiling`).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.run [--full] [--work DIR]
 
-Quick ones (start-up, preprocessing, reading, simulating, the demo) always run, each in a
-process of its own. `--full` adds accuracy over all seeds, an hour or more on two cores;
-it reads the publishers' files below $TFMTL_DATA (kuairand-pure, movielens-1m).
+Quick ones (start-up, preprocessing, reading, simulating, the demo) always run, each in
+a process of its own. `--full` adds accuracy over all seeds, an hour or more on two
+cores; it reads the publishers' files below $TFMTL_DATA (kuairand-pure, movielens-1m).
 """
 
 from __future__ import annotations

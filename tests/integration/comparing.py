@@ -49,8 +49,8 @@ def different_weights(left: pathlib.Path, right: pathlib.Path) -> list[str]:
 
     The folders must hold the same checkpoints, else their names are the difference.
     """
-    folders = sorted(p.name for p in (left / "checkpoints").iterdir())
-    others = sorted(p.name for p in (right / "checkpoints").iterdir())
+    folders = sorted(p.name for p in _checkpoints(left))
+    others = sorted(p.name for p in _checkpoints(right))
     if folders != others:
         return [f"{folders} and {others}"]
     differ = []
@@ -58,11 +58,15 @@ def different_weights(left: pathlib.Path, right: pathlib.Path) -> list[str]:
         kind = "state" if name.startswith("step-") else "model"
         one = variables(left / "checkpoints" / name / kind)
         two = variables(right / "checkpoints" / name / kind)
-        assert len(one) > 10
+        assert one and two
         differ += [
             f"{name}: {n}" for n in one.keys() | two.keys() if one.get(n) != two.get(n)
         ]
     return differ
+
+
+def _checkpoints(run: pathlib.Path) -> list[pathlib.Path]:
+    return [p for p in (run / "checkpoints").iterdir() if not p.name.startswith(".")]
 
 
 def rows_of(dataset: pathlib.Path) -> dict[str, list[str]]:

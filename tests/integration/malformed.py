@@ -106,9 +106,7 @@ class Bench:
         """`tfmtl preprocess` of a file; whatever goes wrong, nothing is left behind."""
         experiment = self.file("experiment.yaml", yaml.safe_dump(document(dataset)))
         output = self.folder / "dataset"
-        answer = self.run(
-            "preprocess", experiment, "--input", file, "--output", output
-        )
+        answer = self.run("preprocess", experiment, "--input", file, "--output", output)
         assert not list(self.folder.glob("*dataset*")), "something was written"
         return answer
 

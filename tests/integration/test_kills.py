@@ -6,11 +6,13 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.integration import comparing, killed
 from tests.integration.small import Chain
 from tfmtl import workflow
+from tfmtl._keras import tf
 from tfmtl.errors import DataError
 from tfmtl.schema.manifest import read_dataset
 
@@ -27,40 +29,46 @@ TRAINING = (
 )
 
 
-def _check_unfinished(run: pathlib.Path) -> None:
-    """Nothing that is there is half: no result, and each checkpoint can be read."""
+def _check_unfinished(run: pathlib.Path) -> bytes:
+    """Nothing that is there is half: no result, and each checkpoint can be read.
+
+    Returns:
+        The lines of `metrics.jsonl` that the newest checkpoint vouches for.
+    """
     assert not (run / "result.json").exists()
     with pytest.raises(DataError, match="not finished"):
         workflow.evaluate(run)
-    for folder in (run / "checkpoints").iterdir():
-        if folder.name.startswith("."):
-            continue
+    length = 0
+    for folder in sorted((run / "checkpoints").glob("[!.]*")):
         kind = "state" if folder.name.startswith("step-") else "model"
         assert comparing.variables(folder / kind)
         if kind == "state":
-            assert json.loads((folder / "progress.json").read_text())["step"]
+            progress = json.loads((folder / "progress.json").read_text())
+            length = progress["metrics_bytes"]
+    return (run / "metrics.jsonl").read_bytes()[:length]
 
 
-def _leftovers(folder: pathlib.Path) -> list[str]:
+def _hidden(folder: pathlib.Path) -> list[str]:
     return [p.name for p in folder.iterdir() if p.name.startswith(".")]
 
 
 def test_training_killed_everywhere(chain: Chain, tmp_path: pathlib.Path) -> None:
-    run = tmp_path / "run"
+    run, log = tmp_path / "run", tmp_path / "log"
     command = ["train", chain.experiment, "--dataset", chain.dataset, "--run", run]
     command.append("--resume")
+    kept = b""
     for point in TRAINING:
-        assert killed.is_killed(command, tmp_path / "log", point), (
-            point,
-            (tmp_path / "log").read_text()[-2000:],
-        )
-        _check_unfinished(run)
-    code = killed.exit_code(command, tmp_path / "log")
-    assert code == 0, (tmp_path / "log").read_text()[-2000:]
+        assert killed.is_killed(command, log, point), (point, log.read_text()[-2000:])
+        before, kept = kept, _check_unfinished(run)
+        # Speeds are among the lines: had the run begun anew, they would differ.
+        assert kept.startswith(before)
+    assert killed.exit_code(command, log) == 0, log.read_text()[-2000:]
+    assert kept.count(b"\n") >= 5
+    assert (run / "metrics.jsonl").read_bytes().startswith(kept)
     assert comparing.steps_once(run)
     assert comparing.events(run) == comparing.events(chain.run)
     assert comparing.different_weights(run, chain.run) == []
-    assert _leftovers(run / "checkpoints") == []
+    assert _hidden(run / "checkpoints") == []
     results = [json.loads((r / "result.json").read_text()) for r in (run, chain.run)]
     for result in results:
         result.pop("run")
@@ -71,16 +79,26 @@ def test_the_comparison_sees_a_difference(chain: Chain, tmp_path: pathlib.Path) 
     run = tmp_path / "run"
     shutil.copytree(chain.run, run)
     assert comparing.different_weights(run, chain.run) == []
-    (shard,) = (run / "checkpoints").glob("step-*/state.data-00000-of-00001")
-    (best,) = (run / "checkpoints").glob("best-*")
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join([*lines, lines[-1]]))
     assert not comparing.steps_once(run)
     (run / "metrics.jsonl").write_text("\n".join(lines[:1] + lines[2:]))
     assert not comparing.steps_once(run)
+    (best,) = (run / "checkpoints").glob("best-*")
     shutil.rmtree(best)
     assert comparing.different_weights(run, chain.run) != []
-    assert shard.exists()
+
+
+def test_the_comparison_sees_one_bit(tmp_path: pathlib.Path) -> None:
+    values = np.linspace(0.0, 1.0, 50, dtype=np.float32)
+    runs = []
+    for name, last in (("a", 1.0), ("b", 1.0), ("c", np.nextafter(np.float32(1), 2))):
+        runs.append(tmp_path / name)
+        values[-1] = last
+        state = runs[-1] / "checkpoints" / "step-1" / "state"
+        tf.train.Checkpoint(v=tf.Variable(values)).write(str(state))
+    assert comparing.different_weights(runs[0], runs[1]) == []
+    assert len(comparing.different_weights(runs[0], runs[2])) == 1
 
 
 @pytest.mark.parametrize("point", ["beam-sink:2", "preprocess/before-rename"])
@@ -96,7 +114,7 @@ def test_preprocessing_killed(chain: Chain, tmp_path: pathlib.Path, point: str) 
         read_dataset(dataset)
     code = killed.exit_code(command, tmp_path / "log")
     assert code == 0, (tmp_path / "log").read_text()[-2000:]
-    assert _leftovers(tmp_path) == []
+    assert _hidden(tmp_path) == []
     assert comparing.rows_of(dataset) == comparing.rows_of(chain.dataset)
     counts = read_dataset(dataset).counts
     assert counts == read_dataset(chain.dataset).counts and counts.balanced

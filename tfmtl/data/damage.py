@@ -18,7 +18,7 @@ def damage_named(reader: Reader) -> Iterator[None]:
         reader: Whose batches the block consumes.
 
     Raises:
-        DataError: A record file is missing, damaged or shorter than `dataset.json` says.
+        DataError: A record file is missing, damaged or shorter than dataset.json says.
     """
     try:
         yield

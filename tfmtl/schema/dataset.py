@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -23,6 +24,19 @@ from tfmtl.schema.feature import (
 )
 from tfmtl.schema.split import BoundarySplit, SplitSpec, TimeSplit
 from tfmtl.schema.task import ScenarioSpec, TaskSpec
+
+_MODEL_ONLY = (
+    "dim",
+    "own_table",
+    "side",
+    "pooling",
+    "query",
+    "project",
+    "trainable",
+    "loss",
+    "role",
+    "normalization",
+)
 
 
 class KeySpec(Spec):
@@ -168,6 +182,22 @@ class DatasetSpec(Spec):
         """Known scenarios; empty where the experiment has none."""
         return self.scenario.values if self.scenario else ()
 
+    def records_part(self) -> dict[str, Any]:
+        """What of this specification the records of a data set depend on.
+
+        Widths of embeddings, poolings, losses and roles are the model's affair: they
+        may change without another run of the Beam job.
+        """
+        part = self.model_dump(mode="json", exclude={"side_tables"})
+        for item in _mappings(part):
+            for key in _MODEL_ONLY:
+                item.pop(key, None)
+        part["side_tables"] = {
+            name: table.model_dump(exclude={"path"})
+            for name, table in self.side_tables.items()
+        }
+        return part
+
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON of this specification: the schema hash."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -230,6 +260,16 @@ def raw_columns(feature: FeatureSpec) -> list[str]:
 def time_features(dataset: DatasetSpec) -> list[TimeFeature]:
     """The time features of a data set."""
     return [f for f in dataset.features if isinstance(f, TimeFeature)]
+
+
+def _mappings(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping inside a JSON value."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _mappings(item)
 
 
 def _check_categorical(

@@ -121,6 +121,6 @@ def restore_model(model: Any, directory: pathlib.Path, step: int) -> None:
         status.assert_existing_objects_matched()
     except _UNREADABLE as error:
         raise TrainingError(
-            f"the model of step {step} in {str(directory)!r} is missing or does not "
-            f"fit this experiment ({type(error).__name__}: {str(error)[:200]})"
+            f"the model of step {step} in {str(directory)!r} is missing, damaged or "
+            f"does not fit this experiment ({type(error).__name__}: {str(error)[:200]})"
         ) from error

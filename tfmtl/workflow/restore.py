@@ -13,7 +13,7 @@ from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
 from tfmtl.training.checkpoint import restore_model
 from tfmtl.training.rundir import RunDirectory
-from tfmtl.workflow.train import REFIT
+from tfmtl.workflow.train import REFIT, fit_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ def restore(
             f"the data set {str(directory)!r} is not the one that the run "
             f"{str(run)!r} was trained on (its schema hash differs)"
         )
+    manifest = fit_manifest(experiment, manifest)
     model = build.make_model(experiment, manifest, directory)
     folder = (
         source.path / REFIT / "checkpoints" if result["refit"] else (source.checkpoints)

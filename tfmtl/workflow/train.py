@@ -83,8 +83,7 @@ def train(
     """
     build.check(experiment)
     directory = pathlib.Path(dataset)
-    manifest = read_dataset(directory)
-    check_fits(experiment, manifest)
+    manifest = fit_manifest(experiment, read_dataset(directory))
     listener = listener or Silent()
     target = RunDirectory(run)
     _prepare(target, experiment, manifest, directory, resume, overwrite)
@@ -114,16 +113,20 @@ def train(
     return result
 
 
-def check_fits(experiment: Experiment, manifest: DatasetManifest) -> None:
-    """Refuses a data set that was made from other features, tasks or scenarios.
+def fit_manifest(experiment: Experiment, manifest: DatasetManifest) -> DatasetManifest:
+    """The manifest with the experiment's own data specification in it.
+
+    What the records do not depend on (widths, poolings, losses) comes from the
+    experiment; in everything else the two must agree.
 
     Raises:
-        ConfigError: Names the first difference.
+        ConfigError: They do not; names the first difference.
+        DataError: The training split is empty.
     """
-    asked = experiment.dataset.model_dump(mode="json")
-    made = manifest.dataset.model_dump(mode="json")
+    asked = experiment.dataset.records_part()
+    made = manifest.dataset.records_part()
     for key in asked:
-        if key not in ("side_tables", "deduplicate") and asked[key] != made[key]:
+        if asked[key] != made[key]:
             raise ConfigError(
                 f"`dataset.{key}` of the experiment is not what the data set was made "
                 f"with. Experiment: {_short(asked[key], made[key])}; data set: "
@@ -131,6 +134,7 @@ def check_fits(experiment: Experiment, manifest: DatasetManifest) -> None:
             )
     if manifest.splits["train"].rows == 0:
         raise DataError("the training split has no rows")
+    return manifest.model_copy(update={"dataset": experiment.dataset})
 
 
 def _short(value: Any, other: Any) -> str:

@@ -27,13 +27,12 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return _write(tmp_path_factory.mktemp("blocks"))
 
 
-@pytest.fixture(scope="module", params=["blocks", "rows", "gzip", "one-row"])
+@pytest.fixture(scope="module", params=["blocks", "rows", "gzip"])
 def any_layout(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     options: dict[str, dict[str, Any]] = {
         "blocks": {},
         "rows": {"layout": "rows"},
         "gzip": {"compression": "gzip", "block_rows": 7},
-        "one-row": {"block_rows": 1},
     }
     return _write(tmp_path_factory.mktemp(request.param), **options[request.param])
 
@@ -59,8 +58,9 @@ def keys(found: list[Batch]) -> list[bytes]:
 ALL = collections.Counter(f"r{i}".encode() for i in range(230))
 
 
-@pytest.mark.parametrize("shuffle", ["rows", "groups", "none"])
-@pytest.mark.parametrize("pool_blocks", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("shuffle", "pool_blocks"), [("rows", 1), ("rows", 3), ("groups", 2), ("none", 100)]
+)
 def test_every_row_exactly_once(
     any_layout: Dataset, shuffle: str, pool_blocks: int
 ) -> None:
@@ -101,14 +101,15 @@ def test_rows_mix_within_a_pool_and_files_change_places(blocks: Dataset) -> None
     assert len(firsts) > 1
 
 
-@pytest.mark.parametrize("shuffle", ["rows", "groups", "none"])
-@pytest.mark.parametrize("pool_blocks", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize(
+    ("shuffle", "pool_blocks"), [("rows", 1), ("rows", 2), ("groups", 3), ("none", 5)]
+)
 def test_resume_equals_the_tail(
     any_layout: Dataset, shuffle: str, pool_blocks: int
 ) -> None:
     source = reader(any_layout, shuffle=shuffle, pool_blocks=pool_blocks, seed=3)
     whole = [b.keys["row"].numpy().tolist() for b in batches(source, 2)]
-    for start in (0, 1, 3, 6, 7, 8):
+    for start in (1, 4, 7, 8):
         tail = [b.keys["row"].numpy().tolist() for b in batches(source, 2, start)]
         assert tail == whole[start:], start
 
@@ -121,7 +122,7 @@ def test_resume_brings_the_same_values_not_only_keys(blocks: Dataset) -> None:
         np.testing.assert_array_equal(a.labels, b.labels)
 
 
-@pytest.mark.parametrize("batch_size", [16, 115, 230, 1000])
+@pytest.mark.parametrize("batch_size", [32, 115, 230, 1000])
 def test_resume_at_block_boundaries_and_at_the_end(blocks: Dataset, batch_size: int) -> None:
     source = reader(blocks, shuffle="rows", batch_size=batch_size)
     whole = [b.keys["row"].numpy().tolist() for b in batches(source)]
@@ -144,7 +145,7 @@ class TestShards:
     def test_disjoint_equal_and_complete_up_to_the_cut(
         self, blocks: Dataset, shuffle: str, count: int
     ) -> None:
-        for epoch in range(5):
+        for epoch in range(3):
             shards = [
                 reader(blocks, shuffle=shuffle, shard=(i, count), batch_size=8)
                 for i in range(count)
@@ -162,7 +163,7 @@ class TestShards:
     def test_resume_equals_the_tail(self, blocks: Dataset) -> None:
         source = reader(blocks, shuffle="rows", shard=(1, 2), batch_size=8)
         whole = [b.keys["row"].numpy().tolist() for b in batches(source, 1)]
-        for start in range(len(whole) + 1):
+        for start in (1, 2, 5, len(whole)):
             tail = [b.keys["row"].numpy().tolist() for b in batches(source, 1, start)]
             assert tail == whole[start:]
 
