@@ -154,7 +154,7 @@ def _kill(
     while len(struck) < kills and time.monotonic() < deadline:
         output = folder / f"out-{ended}"
         while True:
-            wait = times.uniform(0.0, 1.1 * usual)
+            wait = times.uniform(0.2 * usual, 1.1 * usual)
             last = len(struck) >= kills or time.monotonic() >= deadline
             began = time.monotonic()
             code = _start([*command, output], None if last else wait)

@@ -1,4 +1,4 @@
-"""One entry per architecture: the settings and claims its conformance is tested with."""
+"""One entry per architecture: settings and claims for its conformance tests."""
 
 from __future__ import annotations
 

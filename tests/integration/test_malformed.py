@@ -114,8 +114,7 @@ def _row(name: str) -> Act:
 
 
 ROW_CASES = [
-    Case(name, _row(name), *expected)
-    for name, (_, *expected) in (ROWS | CSV).items()
+    Case(name, _row(name), *expected) for name, (_, *expected) in (ROWS | CSV).items()
 ]
 
 # --- files ---------------------------------------------------------------------------
@@ -390,18 +389,14 @@ def _export_again(bench: Bench) -> Answer:
 def _score_damaged(bench: Bench) -> Answer:
     model = _without(bench.chain.models / "1", bench.folder / "m", "saved_model.pb")
     output = bench.folder / "scores.parquet"
-    answer = bench.run(
-        "score", model, "--input", bench.chain.logs, "--output", output
-    )
+    answer = bench.run("score", model, "--input", bench.chain.logs, "--output", output)
     assert not output.exists()
     return answer
 
 
 def _score(bench: Bench, file: pathlib.Path) -> Answer:
     output = bench.folder / "scores.parquet"
-    answer = bench.run(
-        "score", bench.chain.models, "--input", file, "--output", output
-    )
+    answer = bench.run("score", bench.chain.models, "--input", file, "--output", output)
     assert not output.exists()
     return answer
 

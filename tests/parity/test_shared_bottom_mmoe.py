@@ -16,6 +16,9 @@ import pytest
 
 from tfmtl import build
 from tfmtl._keras import tf
+from tfmtl.layers.gate import Gates
+from tfmtl.layers.stacked import StackedMLP
+from tfmtl.layers.towers import Towers
 from tfmtl.models import MODELS
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.testing.tiny import tiny_columns, tiny_dataset, tiny_spec
@@ -122,7 +125,9 @@ def test_mmoe_equals_numpy() -> None:
 
 @pytest.mark.parametrize("name", ["SharedBottom", "MMoE"])
 def test_any_perturbed_weight_breaks_parity(name: str) -> None:
-    small = {"bottom_units": [6], "tower_units": [3]} if name == "SharedBottom" else SMALL
+    small = (
+        {"bottom_units": [6], "tower_units": [3]} if name == "SharedBottom" else SMALL
+    )
     model = make(name, **small)
     truth = shared_bottom(model) if name == "SharedBottom" else mmoe(model)
     for group, variables in model.variable_groups().items():
@@ -162,7 +167,9 @@ def test_equal_gates_are_one_gate() -> None:
         kernel.assign(kernels[0])
     mixed = model.represent(model.embedding(features()), training=False).numpy()
     np.testing.assert_allclose(mixed[:, 0], mixed[:, 1], rtol=1e-6)
-    kernels[1].assign(kernels[1] + 1.0 * tf.random.stateless_normal(kernels[1].shape, [3, 4]))
+    kernels[1].assign(
+        kernels[1] + 1.0 * tf.random.stateless_normal(kernels[1].shape, [3, 4])
+    )
     mixed = model.represent(model.embedding(features()), training=False).numpy()
     assert np.abs(mixed[:, 0] - mixed[:, 1]).max() > 1e-2
 
@@ -172,7 +179,8 @@ def test_a_constant_on_all_gate_logits_changes_nothing() -> None:
     before = model(features())
     for kernel in model.gates.dense._kernels:
         # One vector added to every expert's column shifts all logits of a row alike.
-        kernel.assign_add(tf.random.stateless_normal([kernel.shape[0], 1], [5, 6]))
+        shift = tf.random.stateless_normal([kernel.shape[0], 1], [5, 6])
+        kernel.assign(kernel + shift)
     for output, value in model(features()).items():
         np.testing.assert_allclose(value, before[output], rtol=1e-3, atol=1e-4)
 
@@ -212,7 +220,9 @@ def test_shared_gradient_of_the_sum_is_the_sum_of_gradients() -> None:
         parts = [tf.reduce_sum(tf.square(outputs[o])) for o in OUTPUTS]
         total = tf.add_n(parts)
     summed = sum(tape.gradient(p, kernel).numpy() for p in parts)
-    np.testing.assert_allclose(tape.gradient(total, kernel), summed, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        tape.gradient(total, kernel), summed, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["SharedBottom", "SingleTask"])
@@ -231,9 +241,6 @@ def test_a_single_task_is_a_plain_mlp(name: str) -> None:
 
 def test_weights_of_the_papers_synthetic_model() -> None:
     """100 inputs, 8 experts of 16, two towers of 8: 13056 weights, 1600 of gates."""
-    from tfmtl.layers.gate import Gates
-    from tfmtl.layers.stacked import StackedMLP
-    from tfmtl.layers.towers import Towers
 
     x = tf.zeros([2, 100])
     experts = StackedMLP(8, [16], seed=0)

@@ -20,6 +20,7 @@ class MMoEConfig(ModelConfig):
     """Settings of MMoE."""
 
     num_experts: int = Field(default=8, ge=1)
+    """Experts that all tasks share."""
     expert_units: tuple[int, ...] = Field(default=(128, 64), min_length=1)
     """Widths of each expert's layers."""
     gate_dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -51,6 +51,7 @@ class KeySpec(Spec):
     timestamp: str | None = None
     """Integer, float or Arrow timestamp; splits by time need it."""
     timestamp_unit: str = Field(default="s", pattern="^(s|ms|us)$")
+    """`s`, `ms` or `us`: the unit of a number since 1970-01-01."""
 
 
 class DatasetSpec(Spec):
@@ -59,11 +60,17 @@ class DatasetSpec(Spec):
     vocabularies: dict[str, Vocabulary] = {}
     """Named vocabularies; features that name the same one share values."""
     side_tables: dict[str, SideTable] = {}
+    """Tables of vectors, by the name that vector features give as `table`."""
     features: tuple[FeatureSpec, ...] = Field(min_length=1)
+    """What the model reads."""
     scenario: ScenarioSpec | None = None
+    """The scenarios; leave out where there is only one."""
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    """What the model predicts."""
     keys: KeySpec = KeySpec()
+    """Which row it is."""
     split: SplitSpec
+    """Which rows train, choose and test."""
     deduplicate: bool = False
     """Drop exact duplicates of a row (all columns read), keeping one."""
 

@@ -20,13 +20,16 @@ class ComponentSpec(Spec):
     model_config = pydantic.ConfigDict(populate_by_name=True)
 
     class_name: str = Field(alias="class", min_length=1)
+    """Such as `MMoE`, or `package.module:Class`."""
     config: dict[str, Any] = {}
+    """Settings of the class."""
 
 
 class ScheduleSpec(Spec):
     """How a learning rate changes over the steps of a training run."""
 
     kind: Literal["constant", "cosine", "exponential", "linear"] = "constant"
+    """How the rate falls after the warm-up."""
     warmup_steps: int = Field(default=0, ge=0)
     """Rise linearly from 0 over so many steps."""
     decay_steps: int | None = Field(default=None, ge=1)
@@ -46,15 +49,21 @@ class OptimizerSpec(Spec):
     )
     """`LazyAdam` updates only the embedding rows of the batch."""
     learning_rate: float = Field(default=1e-3, gt=0)
+    """The rate before any schedule."""
     schedule: ScheduleSpec = ScheduleSpec()
+    """How the rate changes."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Scale the group's gradient down to this global norm."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled: multiply dense kernels by 1 - rate x decay at each step."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum's."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's and LazyAdam's decay of the mean."""
     beta_2: float = Field(default=0.999, ge=0, lt=1)
+    """Their decay of the squares; RMSprop's too."""
     epsilon: float = Field(default=1e-7, gt=0)
+    """Added to the root of the squares."""
     initial_accumulator: float = Field(default=0.1, ge=0)
     """Adagrad's."""
 
@@ -83,7 +92,9 @@ class TrainingSpec(Spec):
     """How long, in which steps, and what is watched."""
 
     batch_size: int = Field(default=4096, ge=1)
+    """Rows of a step."""
     epochs: int = Field(default=10, ge=1)
+    """Passes over the training split, at most."""
     steps: int | None = Field(default=None, ge=1)
     """Stop after so many steps, whatever `epochs` says."""
     monitor: str = "mean/auc"
@@ -122,19 +133,28 @@ class Experiment(Spec):
     version: Literal[1] = 1
     """Of the file format."""
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Of the experiment; the model card carries it."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of initial values, order of rows, dropout."""
     dataset: DatasetSpec
+    """The data."""
     model: ComponentSpec
+    """The architecture, one of `tfmtl models` or a class of your own."""
     balancer: ComponentSpec = ComponentSpec(class_name="Equal")
+    """How the tasks' losses are weighed, one of `tfmtl balancers` or your own."""
     optimizers: dict[str, OptimizerSpec] = {
         "default": OptimizerSpec(),
         "embedding": OptimizerSpec(class_name="LazyAdam"),
     }
     """Pattern of variable groups (`embedding`, `shared`, `gate/*`, `task/*` ...) to
-    optimizer; the longest pattern that fits wins, `default` is mandatory."""
+    optimizer; the longest pattern that fits wins, `default` is mandatory. Given, it
+    replaces the default as a whole."""
     regularization: RegularizationSpec = RegularizationSpec()
+    """Penalties, dropout of inputs, initial values."""
     training: TrainingSpec = TrainingSpec()
+    """How long, in which steps, and what is watched."""
     export: ExportSpec = ExportSpec()
+    """What the served model answers."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:

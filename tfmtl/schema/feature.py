@@ -76,9 +76,11 @@ class MultivalentFeature(_ColumnFeature, _Embedded):
 
     kind: Literal["multivalent"] = "multivalent"
     vocabulary: str | None = None
+    """A vocabulary of `dataset.vocabularies`; one of its own where absent."""
     max_length: int = Field(default=20, ge=1)
     """Keep at most so many values of a row, the first ones."""
     pooling: Literal["mean", "sum"] = "mean"
+    """How the values' embeddings become one vector."""
     separator: str | None = Field(default=None, min_length=1)
     """Splits a text column; absent where the column is a list already."""
 
@@ -87,11 +89,15 @@ class SequenceColumn(Spec):
     """One of the aligned columns of a sequence."""
 
     name: Name
+    """Its input is `<sequence>_<name>`."""
     column: str | None = None
+    """The source's column; its name where absent."""
     vocabulary: str | None = None
+    """A vocabulary of `dataset.vocabularies`; one of its own where absent."""
     boundaries: tuple[float, ...] | None = None
     """Bucket boundaries, rising: the column is numeric (an age, a duration)."""
     dim: int = Field(default=16, ge=1)
+    """Width of the embedding."""
 
     @property
     def source(self) -> str:
@@ -114,9 +120,11 @@ class SequenceFeature(_Feature):
 
     kind: Literal["sequence"] = "sequence"
     columns: tuple[SequenceColumn, ...] = Field(min_length=1)
+    """What describes an event; of one length in each row."""
     max_length: int = Field(default=50, ge=1)
     """Keep at most so many events, the newest."""
     separator: str | None = Field(default=None, min_length=1)
+    """Splits text columns; absent where the columns are lists already."""
     pooling: Literal["mean", "sum", "attention", "none"] = "mean"
     """How the flat model input sees it; `attention`: scored by `query`."""
     query: str | None = None
@@ -168,10 +176,13 @@ class TimeFeature(_ColumnFeature):
 
     kind: Literal["time"] = "time"
     parts: tuple[Literal["hour", "weekday"], ...] = ("hour", "weekday")
+    """Which parts are embedded."""
     unit: Literal["s", "ms", "us"] = "s"
     """Unit of an integer column since 1970-01-01; Arrow timestamps bring theirs."""
     utc_offset_hours: float = Field(default=0.0, ge=-14, le=14)
+    """Local time minus UTC."""
     dim: int = Field(default=8, ge=1)
+    """Width of each part's embedding."""
 
 
 class VectorFeature(_ColumnFeature):
@@ -179,6 +190,7 @@ class VectorFeature(_ColumnFeature):
 
     kind: Literal["vector"] = "vector"
     size: int = Field(ge=1)
+    """Numbers in a vector."""
     table: str | None = None
     """A table of `dataset.side_tables`; `column` is then a column of that table."""
     trainable: bool = False
@@ -192,7 +204,9 @@ class CrossFeature(_Feature, _Embedded):
 
     kind: Literal["cross"] = "cross"
     of: tuple[str, ...] = Field(min_length=2)
+    """Names of the categorical features."""
     buckets: int = Field(ge=2)
+    """Combinations are hashed into so many rows."""
 
 
 FeatureSpec = Annotated[

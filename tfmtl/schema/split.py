@@ -42,7 +42,9 @@ class BoundarySplit(Spec):
 
     by: Literal["boundaries"] = "boundaries"
     validation_from: float
+    """First time of the validation split, in the unit of `keys.timestamp`."""
     test_from: float | None = None
+    """First time of the test split; without it there is none."""
     end: float | None = None
     """Rows at or after this time are dropped."""
     gap: float = Field(default=0.0, ge=0)
@@ -75,9 +77,13 @@ class GivenSplit(Spec):
 
     by: Literal["given"] = "given"
     column: str
+    """The column that says it."""
     train: tuple[str, ...] = ("train",)
+    """Values of rows that train."""
     validation: tuple[str, ...] = ("validation",)
+    """Values of rows for choosing."""
     test: tuple[str, ...] = ("test",)
+    """Values of rows for the last word."""
 
 
 SplitSpec = Annotated[

@@ -20,9 +20,11 @@ class TaskSpec(Spec):
     """
 
     name: Name
+    """Of the output, in reports and in `--set`."""
     label: str
     """A column, or an expression over columns such as `rating >= 4`."""
     type: Literal["binary", "regression", "multiclass"] = "binary"
+    """What the label is: 0 or 1, a number, or a class."""
     classes: int | None = Field(default=None, ge=2)
     """Number of classes of a multiclass task; labels are 0 .. classes - 1."""
     loss: str | None = None
@@ -94,6 +96,7 @@ class ScenarioSpec(Spec):
     column: str
     """The raw column that holds the scenario."""
     values: tuple[str, ...] = Field(min_length=1)
+    """The known scenarios, as text."""
     dim: int = Field(default=8, ge=1)
     """Width of the scenario's embedding in the flat input."""
 

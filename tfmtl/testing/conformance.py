@@ -347,7 +347,7 @@ class ModelConformance:
 
     def test_dropout_acts_in_training_only(self) -> None:
         features = _tiny().batch.features
-        rate = {"dropout": 0.5}
+        rate: dict[str, Any] = {"dropout": 0.5}
         model, twin = self.make(**rate), self.make(**rate)
         _close(model(features), self.shared()(features))
         first = model(features, training=True)

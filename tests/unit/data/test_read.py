@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import pathlib
 from typing import Any
 
@@ -78,7 +79,9 @@ def test_unshuffled_is_the_order_of_the_files(any_layout: Dataset) -> None:
 
 
 @pytest.mark.parametrize("shuffle", ["rows", "groups"])
-def test_order_is_a_function_of_seed_and_epoch(any_layout: Dataset, shuffle: str) -> None:
+def test_order_is_a_function_of_seed_and_epoch(
+    any_layout: Dataset, shuffle: str
+) -> None:
     def order(seed: int, epoch: int) -> list[bytes]:
         return keys(batches(reader(any_layout, shuffle=shuffle, seed=seed), epoch))
 
@@ -95,7 +98,8 @@ def test_rows_mix_within_a_pool_and_files_change_places(blocks: Dataset) -> None
     # One pool of everything: neighbours are as far apart as by chance.
     assert np.abs(np.diff(place)).mean() == pytest.approx(230 / 3, rel=0.2)
     firsts = {
-        int(keys(batches(reader(blocks, shuffle="rows", pool_blocks=1), e))[0][1:]) // 77
+        int(keys(batches(reader(blocks, shuffle="rows", pool_blocks=1), e))[0][1:])
+        // 77
         for e in range(8)
     }
     assert len(firsts) > 1
@@ -123,7 +127,9 @@ def test_resume_brings_the_same_values_not_only_keys(blocks: Dataset) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [32, 115, 230, 1000])
-def test_resume_at_block_boundaries_and_at_the_end(blocks: Dataset, batch_size: int) -> None:
+def test_resume_at_block_boundaries_and_at_the_end(
+    blocks: Dataset, batch_size: int
+) -> None:
     source = reader(blocks, shuffle="rows", batch_size=batch_size)
     whole = [b.keys["row"].numpy().tolist() for b in batches(source)]
     for start in range(source.batches_per_epoch + 1):
@@ -169,7 +175,7 @@ class TestShards:
 
     def test_rows_layout_is_refused(self, tmp_path: pathlib.Path) -> None:
         source = reader(_write(tmp_path, layout="rows"), shard=(0, 2))
-        with pytest.raises(ConfigError, match="`shard` needs .*`layout: blocks`"):
+        with pytest.raises(ConfigError, match=r"`shard` needs .*`layout: blocks`"):
             batches(source)
 
 
@@ -181,7 +187,7 @@ def test_groups_stay_neighbours(tmp_path: pathlib.Path) -> None:
     for epoch in range(3):
         found = batches(reader(dataset, shuffle="groups"), epoch)
         groups = [g for b in found for g in b.keys["group"].numpy()]
-        runs = 1 + sum(a != b for a, b in zip(groups, groups[1:]))
+        runs = 1 + sum(a != b for a, b in itertools.pairwise(groups))
         assert runs == len(set(groups)) == 60
         rows = [int(k[1:]) for k in keys(found)]
         for first in range(0, 240, 4):
@@ -190,7 +196,7 @@ def test_groups_stay_neighbours(tmp_path: pathlib.Path) -> None:
     assert orders[0] != orders[1] != orders[2]
     mixed = batches(reader(dataset, shuffle="rows"))
     groups = [g for b in mixed for g in b.keys["group"].numpy()]
-    assert sum(a != b for a, b in zip(groups, groups[1:])) > 100
+    assert sum(a != b for a, b in itertools.pairwise(groups)) > 100
 
 
 def test_values_match_what_was_written(any_layout: Dataset) -> None:
@@ -260,7 +266,7 @@ class TestErrors:
         folder, manifest = blocks
         columns = tuple(c for c in manifest.columns if c.name != "key/group")
         other = manifest.model_copy(update={"columns": columns})
-        with pytest.raises(ConfigError, match="`shuffle: groups` needs .*`key/group`"):
+        with pytest.raises(ConfigError, match=r"`shuffle: groups` needs .*`key/group`"):
             reader((folder, other), shuffle="groups")
 
     def test_an_empty_split(self, blocks: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""The joint logit of a funnel against float64 (systems.md 0.6)."""
+"""The joint logit of a funnel against float64."""
 
 from __future__ import annotations
 

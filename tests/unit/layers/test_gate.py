@@ -1,4 +1,4 @@
-"""Gates are normalised over experts (systems.md 0.4) and mix as the equation says."""
+"""Gates are normalised over experts and mix as the equation says."""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ def _layer() -> CellDense:
     return CellDense("abcd", ("x", "y"), H, "relu", seed=1, initial_bias=bias)
 
 
-def _apply(layer: CellDense, values: tf.Tensor, scenario: np.ndarray, size: int) -> tf.Tensor:
+def _apply(
+    layer: CellDense, values: tf.Tensor, scenario: np.ndarray, size: int
+) -> tf.Tensor:
     tiles = tile_rows(tf.constant(scenario), S, size)
     return from_tiles(layer(to_tiles(values, tiles), tiles.scenario), tiles)
 

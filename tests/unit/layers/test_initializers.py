@@ -1,4 +1,4 @@
-"""Stacked kernels start as if each stood alone (systems.md 0.2), seeds by hash (0.3)."""
+"""Stacked kernels start as if each stood alone, with seeds by hash."""
 
 from __future__ import annotations
 

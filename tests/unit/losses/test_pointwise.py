@@ -13,7 +13,9 @@ from tfmtl.losses.pointwise import (
     squared_error,
 )
 
-S = np.concatenate([np.linspace(-60, 60, 121), np.random.default_rng(0).normal(size=50)])
+S = np.concatenate(
+    [np.linspace(-60, 60, 121), np.random.default_rng(0).normal(size=50)]
+)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0, 0.3])

@@ -1,4 +1,4 @@
-"""Masked losses of all tasks (systems.md D1, D3) against NumPy loops."""
+"""Masked losses of all tasks against NumPy loops."""
 
 from __future__ import annotations
 
@@ -167,7 +167,9 @@ def test_the_joint_output_may_be_trained_instead() -> None:
         TaskSpec(name="buy", label="buy", given="click"),
     )
     labels = tf.constant([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    logits = {n: tf.constant([0.5, -1.0, 2.0, 0.0]) for n in ("click", "buy", "buy|click")}
+    logits = {
+        n: tf.constant([0.5, -1.0, 2.0, 0.0]) for n in ("click", "buy", "buy|click")
+    }
     rows = np.logaddexp(0, [0.5, -1, 2, 0]) - np.array([0.5, 0, 0, 0])
     for output, members in (("buy|click", [0, 2]), ("buy", [0, 1, 2, 3])):
         losses = TaskLosses(tasks, {"click": "click", "buy": output})

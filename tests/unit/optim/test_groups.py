@@ -12,7 +12,14 @@ from tfmtl.errors import ConfigError
 from tfmtl.optim import OptimizerGroups, clip_by_norm, match_groups
 from tfmtl.schema.experiment import OptimizerSpec, ScheduleSpec
 
-GROUPS = ["embedding", "embedding/title", "shared", "gate/click", "task/click", "task/buy"]
+GROUPS = [
+    "embedding",
+    "embedding/title",
+    "shared",
+    "gate/click",
+    "task/click",
+    "task/buy",
+]
 
 
 class TestMatchGroups:
@@ -37,11 +44,15 @@ class TestMatchGroups:
         assert chosen["task/buy"] == "task"
 
     def test_a_prefix_is_no_folder(self) -> None:
-        chosen = match_groups(["task/click", "task/click_long"], ["default", "task/click"])
+        chosen = match_groups(
+            ["task/click", "task/click_long"], ["default", "task/click"]
+        )
         assert chosen["task/click_long"] == "default"
 
     def test_an_idle_pattern_is_an_error(self) -> None:
-        with pytest.raises(ConfigError, match=r"no group.*\['gates'\]. Groups: \['embed"):
+        with pytest.raises(
+            ConfigError, match=r"no group.*\['gates'\]. Groups: \['embed"
+        ):
             match_groups(GROUPS, ["default", "gates"])
 
     def test_an_idle_default_is_fine(self) -> None:
@@ -96,7 +107,11 @@ def _spec(name: str = "SGD", **more: object) -> OptimizerSpec:
 def test_each_group_moves_by_its_own_optimizer() -> None:
     groups = _variables()
     optimizers = OptimizerGroups(
-        {"default": _spec(), "embedding": _spec(learning_rate=0.5), "task/*": _spec(clip_norm=1.0)},
+        {
+            "default": _spec(),
+            "embedding": _spec(learning_rate=0.5),
+            "task/*": _spec(clip_norm=1.0),
+        },
         groups,
         10,
     )
@@ -115,14 +130,20 @@ def test_each_group_moves_by_its_own_optimizer() -> None:
     np.testing.assert_allclose(after["a/kernel:0"], before["a/kernel:0"] - 0.4)
     np.testing.assert_allclose(after["a/bias:0"], before["a/bias:0"] - 0.4)
     np.testing.assert_allclose(after["b/kernel:0"], before["b/kernel:0"] - 0.1)
-    np.testing.assert_allclose(after["table:0"], np.array([[1, 1], [0, 0], [1, 1], [1, 1]]))
+    np.testing.assert_allclose(
+        after["table:0"], np.array([[1, 1], [0, 0], [1, 1], [1, 1]])
+    )
 
 
 def test_a_variable_without_gradient_stays() -> None:
     optimizers = OptimizerGroups({"default": _spec()}, _variables(), 10)
     before = [v.numpy() for v in optimizers.variables_in_order]
-    optimizers.apply([None, *[tf.ones(v.shape) for v in optimizers.variables_in_order[1:]]])
-    moved = [np.abs(v - b).max() > 0 for v, b in zip(optimizers.variables_in_order, before)]
+    optimizers.apply(
+        [None, *[tf.ones(v.shape) for v in optimizers.variables_in_order[1:]]]
+    )
+    moved = [
+        np.abs(v - b).max() > 0 for v, b in zip(optimizers.variables_in_order, before)
+    ]
     assert moved == [False, True, True, True]
 
 
@@ -144,14 +165,20 @@ def test_decay_is_decoupled_and_of_kernels_only() -> None:
         np.testing.assert_allclose(variable, truth[variable.name], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop"]
+)
 def test_every_class_descends_on_dense_and_sparse(name: str) -> None:
     groups = _variables()
-    optimizers = OptimizerGroups({"default": _spec(name, learning_rate=0.05)}, groups, 10)
+    optimizers = OptimizerGroups(
+        {"default": _spec(name, learning_rate=0.05)}, groups, 10
+    )
     table = groups["embedding"][0]
     for _ in range(3):
         gradients = [
-            tf.IndexedSlices(tf.ones([1, 2]), [2], [4, 2]) if v is table else tf.ones(v.shape)
+            tf.IndexedSlices(tf.ones([1, 2]), [2], [4, 2])
+            if v is table
+            else tf.ones(v.shape)
             for v in optimizers.variables_in_order
         ]
         before = [v.numpy() for v in optimizers.variables_in_order]
@@ -165,7 +192,9 @@ def test_every_class_descends_on_dense_and_sparse(name: str) -> None:
 
 def test_momentum_equals_numpy() -> None:
     groups = {"shared": [tf.Variable([1.0])]}
-    optimizers = OptimizerGroups({"default": _spec("Momentum", momentum=0.5)}, groups, 10)
+    optimizers = OptimizerGroups(
+        {"default": _spec("Momentum", momentum=0.5)}, groups, 10
+    )
     value, velocity = 1.0, 0.0
     for gradient in (1.0, -2.0, 0.5):
         optimizers.apply([tf.constant([gradient])])
@@ -182,7 +211,9 @@ def test_slots_and_step_come_back_from_a_checkpoint(tmp_path: pathlib.Path) -> N
     }
 
     def gradients(step: int, optimizers: OptimizerGroups) -> list[tf.Tensor]:
-        return [tf.sin(tf.fill(v.shape, step + 1.0)) for v in optimizers.variables_in_order]
+        return [
+            tf.sin(tf.fill(v.shape, step + 1.0)) for v in optimizers.variables_in_order
+        ]
 
     def build() -> tuple[OptimizerGroups, tf.train.Checkpoint]:
         groups = _variables()

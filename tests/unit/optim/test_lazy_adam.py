@@ -58,7 +58,10 @@ def test_differs_from_adam_which_moves_every_row_that_has_momentum() -> None:
 
 def test_dense_variables_are_adams() -> None:
     a, b = tf.Variable(_start()), tf.Variable(_start())
-    lazy, adam = LazyAdam(RATE, B1, B2, EPS), keras.optimizers.legacy.Adam(RATE, B1, B2, EPS)
+    lazy, adam = (
+        LazyAdam(RATE, B1, B2, EPS),
+        keras.optimizers.legacy.Adam(RATE, B1, B2, EPS),
+    )
     for step in range(4):
         gradient = tf.sin(a + step)
         adam.apply_gradients([(gradient, b)])

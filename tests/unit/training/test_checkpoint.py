@@ -67,9 +67,9 @@ def test_another_model_is_refused(
     wider = _trainer(experiment, dataset, units=9)
     with pytest.raises(TrainingError, match="'step-0000000004' does not fit"):
         Checkpoints(tmp_path, wider).restore()
-    with pytest.raises(TrainingError, match="step 4 .*does not fit"):
+    with pytest.raises(TrainingError, match=r"step 4 .*does not fit"):
         restore_model(wider.model, tmp_path, 4)
-    with pytest.raises(TrainingError, match="step 5 .*is missing"):
+    with pytest.raises(TrainingError, match=r"step 5 .*is missing"):
         restore_model(wider.model, tmp_path, 5)
 
 

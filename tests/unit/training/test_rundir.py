@@ -28,7 +28,9 @@ def test_life_of_a_run(experiment: Any, tmp_path: pathlib.Path) -> None:
     assert run.result() == {"step": 3, "value": None}
 
 
-def test_the_log_is_cut_at_a_checkpoint(experiment: Any, tmp_path: pathlib.Path) -> None:
+def test_the_log_is_cut_at_a_checkpoint(
+    experiment: Any, tmp_path: pathlib.Path
+) -> None:
     run = RunDirectory(tmp_path)
     run.begin(experiment(), FACTS)
     run.log({"kind": "train", "step": 1})

@@ -27,7 +27,9 @@ def _trainer(experiment: Any, dataset: Any, **changes: Any) -> Trainer:
 
 @pytest.fixture
 def batch(experiment: Any, dataset: Any) -> Batch:
-    reader = build.make_reader(experiment(), dataset[1], dataset[0], "train", train=True)
+    reader = build.make_reader(
+        experiment(), dataset[1], dataset[0], "train", train=True
+    )
     return next(iter(reader.epoch()))
 
 
@@ -53,7 +55,7 @@ def test_a_step_is_the_gradient_of_weighted_losses_and_penalty(
     np.testing.assert_array_equal(sums.weights, [3, 1, 0])
     assert float(penalty) > 0
     assert int(model.step) == 1
-    tower = [v for v in model.variable_groups()["task/buy"]]
+    tower = model.variable_groups()["task/buy"]
     still = [np.array_equal(v, before[_place(variables, v)]) for v in tower]
     assert all(still)
 
@@ -90,7 +92,9 @@ def test_a_chunk_stops_at_the_first_loss_that_is_no_number(
 
 
 def test_a_chunk_equals_its_steps(experiment: Any, dataset: Any) -> None:
-    reader = build.make_reader(experiment(), dataset[1], dataset[0], "train", train=True)
+    reader = build.make_reader(
+        experiment(), dataset[1], dataset[0], "train", train=True
+    )
     chunked, single = (_trainer(experiment, dataset) for _ in range(2))
     chunked.train_chunk(iter(reader.epoch()), tf.constant(3, tf.int64))
     for batch in reader.epoch().take(3):
