@@ -8,7 +8,7 @@
 Each is the chain that a user types: prepare (or simulate), preprocess, train and
 evaluate. Everything is chosen on the validation split; the test split is looked at once
 a seed. For `simulated` a seed is a data set of its own, and the yardstick is the
-generator's own functional form fitted to the same rows (`benchmarks.simulator_ceiling`).
+generator's own functional form fitted to the same rows, `benchmarks.simulator_ceiling`.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ def _parts() -> Iterator[str]:
     yield "Beside its own settings, each model takes those that all share:\n"
     yield _table(models.ModelConfig)
     for name, model in models.MODELS.items():
-        text = f"{_first_line(model)} {model.citation}."
+        source = model.citation[:1].upper() + model.citation[1:]
+        text = f"{_first_line(model)} {source}."
         yield from _class(model.Config, f"`model.class: {name}`", text, _shared_names())
     yield "## Settings of the balancers\n"
     for name, balancer in balance.BALANCERS.items():
