@@ -45,7 +45,7 @@ a click (`cart_given_click` ...), of `intent_given_click` (cart or favourite) an
 `buy_given_intent`, of like for an impression whose like is known (`like_where_known`:
 what a model of all rows with a label estimates), and the mean of watch_time (and of
 its logarithm) given a click.
-`OUT/summary.json` is `SimulationSummary`.
+`OUT/summary.json` is `SimulationSummary`, `OUT/experiment.yaml` an experiment that fits.
 
 The click logit in scenario s is
 
@@ -72,6 +72,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow.parquet as pq
 
+from tfmtl.adapters.catalogue import experiment_text
 from tfmtl.adapters.simulator import constants as c
 from tfmtl.adapters.simulator.bayes import bayes_table
 from tfmtl.adapters.simulator.columns import LogColumns, truth_table
@@ -226,5 +227,6 @@ def simulate(
             tasks=bayes_table(log, truth, labels),
         )
         (folder / "summary.json").write_text(summary.to_json())
+        (folder / "experiment.yaml").write_text(experiment_text("simulated"))
     _LOGGER.info("simulated %d rows of %d requests", rows, summary.requests)
     return summary

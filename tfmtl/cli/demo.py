@@ -99,7 +99,6 @@ def _simulate(
     folder: pathlib.Path, rows: int, listener: Listener
 ) -> tuple[pathlib.Path, pathlib.Path]:
     """Simulated logs, and the experiment file that fits them."""
-    from tfmtl.adapters.catalogue import experiment_text
     from tfmtl.adapters.simulate import simulate
 
     listener.stage("simulate", rows)
@@ -112,9 +111,7 @@ def _simulate(
 
     summary = simulate(folder / "raw", rows=rows, seed=1, progress=follow)
     listener.note(f"{summary.rows:,} rows of {summary.requests:,} requests")
-    file = folder / "experiment.yaml"
-    file.write_text(experiment_text("simulated"), encoding="utf-8")
-    return folder / "raw" / "logs", file
+    return folder / "raw" / "logs", folder / "raw" / "experiment.yaml"
 
 
 def _prepare(

@@ -57,3 +57,7 @@ def simulate(
         list(summary.scenarios.items()),
         numbers=["rows"],
     )
+    logs = f"{out}/logs/*.parquet"
+    click.echo(
+        f"next: tfmtl preprocess {out}/experiment.yaml --input '{logs}' --output ..."
+    )
