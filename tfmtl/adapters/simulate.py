@@ -45,7 +45,7 @@ a click (`cart_given_click` ...), of `intent_given_click` (cart or favourite) an
 `buy_given_intent`, of like for an impression whose like is known (`like_where_known`:
 what a model of all rows with a label estimates), and the mean of watch_time (and of
 its logarithm) given a click.
-`OUT/summary.json` is `SimulationSummary`, `OUT/experiment.yaml` an experiment that fits.
+`OUT/summary.json` is `SimulationSummary`; `OUT/experiment.yaml` fits the log.
 
 The click logit in scenario s is
 

@@ -375,11 +375,8 @@ def test_preferences_correlate_with_the_cosine(summary: dict[str, object]) -> No
 def test_summary_matches_the_files(
     folder: pathlib.Path, log: pd.DataFrame, summary: dict[str, object]
 ) -> None:
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "logs",
-        "summary.json",
-        "truth.parquet",
-    ]
+    names = ["experiment.yaml", "logs", "summary.json", "truth.parquet"]
+    assert sorted(p.name for p in folder.iterdir()) == names
     assert summary["rows"] == ROWS
     assert summary["requests"] == log.request_id.nunique()
     assert summary["seed"] == 3
