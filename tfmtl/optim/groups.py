@@ -72,6 +72,9 @@ class OptimizerGroups:
         self.patterns: dict[str, list[Any]] = {}
         for group, pattern in chosen.items():
             self.patterns.setdefault(pattern, []).extend(groups[group])
+        self._tables = {
+            v.ref() for g, vs in groups.items() if g.startswith("embedding") for v in vs
+        }
         self._specs = {p: specs[p] for p in self.patterns}
         self.variables_in_order = [v for p in self.patterns.values() for v in p]
         made = {p: make_optimizer(s, planned_steps) for p, s in self._specs.items()}
@@ -110,7 +113,7 @@ class OptimizerGroups:
     ) -> None:
         rate = self._rates[pattern](self.composite.iterations)
         for variable in variables:
-            if "kernel" in variable.name:
+            if "kernel" in variable.name and variable.ref() not in self._tables:
                 variable.assign(variable * (1.0 - rate * spec.weight_decay))
 
     def learning_rates(self) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Experiment(Spec):
         subject, slash, metric = self.training.monitor.rpartition("/")
         task, _, scenario = subject.partition("@")
         names = [*self.dataset.task_names, "mean", "mean_cell"]
-        metrics = ("auc", "logloss", "rmse", "mae", "accuracy", "pcoc")
+        metrics = ("auc", "logloss", "rmse", "mae", "accuracy")
         conditionals = [t.conditional for t in self.dataset.tasks]
         if not slash or task not in names + conditionals or metric not in metrics:
             raise ValueError(
@@ -193,6 +193,17 @@ class Experiment(Spec):
                 f"mean/metric. Received: {self.training.monitor!r}; tasks: {names}, "
                 f"metrics: {list(metrics)}"
             )
+        legal = {
+            "binary": ("auc", "logloss"),
+            "regression": ("rmse", "mae"),
+            "multiclass": ("accuracy", "logloss"),
+        }
+        for spec in self.dataset.tasks:
+            if task in (spec.name, spec.conditional) and metric not in legal[spec.type]:
+                raise ValueError(
+                    f"`training.monitor`: a {spec.type} task has the metrics "
+                    f"{list(legal[spec.type])}. Received: {self.training.monitor!r}"
+                )
         if scenario and scenario not in self.dataset.scenario_values:
             raise ValueError(
                 f"`training.monitor` names scenario {scenario!r}; scenarios: "

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from tfmtl._keras import tf
 from tfmtl.data.damage import damage_named
@@ -121,6 +121,7 @@ class Loop:
         while progress.batch < self.per_epoch:
             self._chunk(iterator)
             if progress.step % self.evaluate_every == 0 or self._over():
+                self._check_variables()
                 self._evaluate()
             reason = self._over() or self._stale()
             progress.finished = bool(reason)
@@ -128,6 +129,7 @@ class Loop:
             # Read once: a signal that comes while this runs is for the next chunk.
             stopped_by = self._signal
             if due or progress.finished or stopped_by is not None:
+                self._check_variables()
                 self.checkpoints.save(progress)
             if progress.finished:
                 return reason
@@ -176,12 +178,25 @@ class Loop:
             for n, v in zip(names, sums.losses.numpy())
             if not bool(tf.math.is_finite(v))
         ]
+        self._diverged(
+            f"the loss is not finite at step {self.progress.step + done} (batch "
+            f"{batch} of epoch {self.progress.epoch}; tasks: {bad or 'the penalty'})"
+        )
+
+    def _check_variables(self) -> None:
+        """A gradient may be no number although its loss still is one."""
+        if not self.trainer.all_finite():
+            self._diverged(
+                f"a variable is not finite after step {self.progress.step} (batch "
+                f"{self.progress.batch - 1} of epoch {self.progress.epoch})"
+            )
+
+    def _diverged(self, what: str) -> NoReturn:
         kept = self.checkpoints.latest()
         raise TrainingError(
-            f"the loss is not finite at step {self.progress.step + done} (batch "
-            f"{batch} of epoch {self.progress.epoch}; tasks: {bad or 'the penalty'}). "
-            f"The last good checkpoint is kept: {kept.name if kept else 'none yet'}. "
-            "Lower the learning rate, set `clip_norm`, or look at that batch's rows"
+            f"{what}. The last good checkpoint is kept: "
+            f"{kept.name if kept else 'none yet'}. Lower the learning rate, set "
+            "`clip_norm`, or look at that batch's rows"
         )
 
     def _log_training(self, sums: Any, seconds: float, steps: int) -> None:

@@ -59,6 +59,14 @@ class Trainer(tf.Module):
         self.optimizers = optimizers
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
 
+    def all_finite(self) -> bool:
+        """Whether every variable is a number: a loss may still be one when a gradient
+        no longer was."""
+        finite = [
+            tf.reduce_all(tf.math.is_finite(v)) for v in self.model.trainable_variables
+        ]
+        return bool(tf.reduce_all(finite))
+
     def train_step(self, batch: Batch) -> StepSums:
         """One update of all variables.
 

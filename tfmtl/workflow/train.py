@@ -184,7 +184,9 @@ def _fit(
         tf.config.experimental.enable_op_determinism()
     splits = ("train",) if refit_steps is None else ("train", "validation")
     reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
-    planned = spec.steps or spec.epochs * reader.batches_per_epoch
+    # A refit repeats the chosen run's learning rates: planned on its training rows.
+    chosen = build.make_reader(experiment, manifest, directory, "train", train=True)
+    planned = spec.steps or spec.epochs * chosen.batches_per_epoch
     model = build.make_model(experiment, manifest, directory)
     trainer = build.make_trainer(experiment, model, planned)
     evaluator = None

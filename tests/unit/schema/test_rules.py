@@ -291,6 +291,11 @@ RULES: dict[str, tuple[list[str], list[str], str]] = {
         ["training.monitor=buy/f1"],
         "metrics: .'auc', 'logloss'",
     ),
+    "the monitor's metric is one of the task's type": (
+        ["training.monitor=buy/logloss"],
+        ["training.monitor=buy/rmse"],
+        r"a binary task has the metrics \['auc', 'logloss'\].*'buy/rmse'",
+    ),
     "the monitor names a scenario": (
         ["training.monitor=buy|click@home/auc"],
         ["training.monitor=buy@live/auc"],

@@ -184,8 +184,8 @@ def test_patience_stops_and_the_first_of_equals_is_chosen(
 def test_a_monitor_that_is_undefined_is_named(
     dataset: Any, experiment: Any, tmp_path: pathlib.Path
 ) -> None:
-    wrong = experiment(monitor="click/rmse", steps=1)
-    with pytest.raises(ConfigError, match=r"'click/rmse' is undefined.*'click/auc'"):
+    wrong = experiment(monitor="mean/rmse", steps=1)
+    with pytest.raises(ConfigError, match=r"'mean/rmse' is undefined.*'click/auc'"):
         train(wrong, dataset[0], tmp_path / "run")
 
 
