@@ -55,10 +55,4 @@ def test_from_logs_to_predictions(tmp_path):
         assert stage in done.stderr
     assert "Traceback" not in done.stderr
     assert "oneDNN" not in done.stderr and "cuda" not in done.stderr.lower()
-    assert {p.name for p in out.iterdir()} == {
-        "raw",
-        "experiment.yaml",
-        "dataset",
-        "run",
-        "model",
-    }
+    assert {p.name for p in out.iterdir()} == {"raw", "dataset", "run", "model"}
