@@ -17,7 +17,7 @@ class Towers(keras.layers.Layer):
         owners: Groups of the towers (`task/click`), T of them.
         units: Widths of the hidden layers.
         outputs: Outputs of each tower: 1, or the classes of a multiclass task.
-        initial_bias: Where each tower's output starts; C numbers for C classes.
+        initial_bias: Where each tower's output starts; classes start at zero.
         seed: Of kernels and masks.
         dropout: After each hidden layer.
     """
@@ -30,13 +30,13 @@ class Towers(keras.layers.Layer):
         *,
         seed: int,
         dropout: float = 0.0,
-        initial_bias: Sequence[Sequence[float]] | None = None,
+        initial_bias: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.owners = tuple(owners)
         self.outputs = tuple(outputs)
-        bias = initial_bias or [(0.0,) * n for n in outputs]
+        bias = initial_bias or [0.0] * len(outputs)
         self.hidden = StackedMLP(
             len(owners),
             units,
@@ -45,28 +45,27 @@ class Towers(keras.layers.Layer):
             owners=owners,
             name="hidden",
         )
-        self._single = [t for t, n in enumerate(outputs) if n == 1]
-        self._heads: dict[int, StackedDense] = {}
+        self._single = tuple(t for t, n in enumerate(outputs) if n == 1)
+        self._several = tuple(t for t, n in enumerate(outputs) if n > 1)
         if self._single:
             self.head = StackedDense(
                 len(self._single),
                 1,
                 seed=child_seed(seed, "head"),
                 owners=[owners[t] for t in self._single],
-                initial_bias=[bias[t][0] for t in self._single],
+                initial_bias=[bias[t] for t in self._single],
                 name="head",
             )
-        for t, count in enumerate(outputs):
-            if count > 1:
-                self._heads[t] = StackedDense(
-                    1,
-                    count,
-                    seed=child_seed(seed, "head", t),
-                    owners=[owners[t]],
-                    name=f"head_{t}",
-                )
-        self.class_heads = list(self._heads.values())
-        self._class_bias = {t: bias[t] for t in self._heads}
+        self.class_heads = [
+            StackedDense(
+                1,
+                outputs[t],
+                seed=child_seed(seed, "head", t),
+                owners=[owners[t]],
+                name=f"head_{t}",
+            )
+            for t in self._several
+        ]
 
     def call(self, inputs: Any, training: bool = False) -> list[Any]:
         """Runs the towers.
@@ -87,9 +86,8 @@ class Towers(keras.layers.Layer):
             logits = tf.cast(self.head(picked), tf.float32)  # [B, T', 1]
             for position, t in enumerate(self._single):
                 results[t] = logits[:, position, 0]
-        for t, head in self._heads.items():
-            logits = tf.cast(head(hidden[:, t, :])[:, 0, :], tf.float32)  # [B, C]
-            results[t] = logits + tf.constant(self._class_bias[t], tf.float32)
+        for t, head in zip(self._several, self.class_heads):
+            results[t] = tf.cast(head(hidden[:, t, :])[:, 0, :], tf.float32)  # [B, C]
         return results
 
     def variable_groups(self) -> Mapping[str, list[Any]]:

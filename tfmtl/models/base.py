@@ -105,24 +105,24 @@ class MultiTaskModel(keras.Model):
             name="towers",
         )
 
-    def initial_bias(self, task: TaskSpec, scenario: str | None = None) -> list[float]:
+    def initial_bias(self, task: TaskSpec, scenario: str | None = None) -> float:
         """Where a task's output starts: the training split's log-odds, or mean."""
         if self.regularization.output_bias == "zero" or task.classes:
-            return [0.0] * (task.classes or 1)
+            return 0.0
         stats = self._stats(task.name, scenario)
         mean = stats.mean if stats else None
         if mean is None:
-            return [0.0]
+            return 0.0
         if task.type == "regression":
             # E[log1p y] <= log1p(E[y]): near enough to start from.
-            return [math.log1p(max(mean, 0)) if task.transform == "log1p" else mean]
+            return math.log1p(max(mean, 0)) if task.transform == "log1p" else mean
         if task.given is not None:
             given = self._stats(task.given, scenario)
             if given is None or given.total <= 0 or stats is None:
-                return [0.0]
+                return 0.0
             mean = stats.total / given.total
         mean = min(max(mean, 1e-6), 1 - 1e-6)
-        return [math.log(mean / (1 - mean))]
+        return math.log(mean / (1 - mean))
 
     def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
         train = self.manifest.splits.get("train")

@@ -82,9 +82,7 @@ class SingleScenario(MultiTaskModel):
             )
             for i in range(len(widths))
         ]
-        bias = [
-            [self.initial_bias(t, s)[0] for t in self.tasks] for s in self.scenarios
-        ]
+        bias = [[self.initial_bias(t, s) for t in self.tasks] for s in self.scenarios]
         self.heads = CellDense(
             self.scenarios,
             names,
