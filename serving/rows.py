@@ -135,7 +135,7 @@ def _check_keys(
         if key not in inputs:
             raise ConfigError(
                 f"rows[{index}] has the unknown key {key!r}. {_legal(key, inputs)} "
-                "Pass unknown='ignore' to drop keys that the model does not take."
+                "Leave it out (Client(unknown='ignore') drops such keys)."
             )
 
 

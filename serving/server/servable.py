@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
-from tensorflow.core.protobuf import config_pb2
-from tensorflow.python.saved_model import loader_impl
 
 from serving.server.errors import RequestError, from_model
-from tfmtl._keras import tf
+from tfmtl._keras import tf  # first, since it keeps TensorFlow's start quiet
+
+# isort: split
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.saved_model import loader_impl
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -418,8 +418,9 @@ FOLDERS = [
          ("split train", "fewer rows than dataset.json says")),
     Case("optimizer of no variable", _set("optimizers={default: {}, head: {}}"), 2,
          ("['head']", "Groups", "embedding")),
-    Case("monitor undefined on the data",
-         _set("training.monitor=click/rmse"), 2, ("click/rmse", "undefined")),
+    Case("monitor of another type of task",
+         _set("training.monitor=click/rmse"), 2,
+         ("training.monitor", "binary task", "auc", "click/rmse")),
     Case("run exists", lambda b: b.run(
         "train", b.chain.experiment, "--dataset", b.chain.dataset, "--run",
         b.chain.run), 2, ("--overwrite",)),

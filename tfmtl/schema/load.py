@@ -35,6 +35,13 @@ def load_experiment(
     """
     file = pathlib.Path(path)
     document = read_document(file)
+    if any(o.startswith("optimizers.") for o in overrides):
+        # An override of one group must not drop the default of the others.
+        default = Experiment.model_fields["optimizers"].default
+        groups = {
+            k: v.model_dump(mode="json", by_alias=True) for k, v in default.items()
+        }
+        document.setdefault("optimizers", groups)
     for override in overrides:
         apply_override(document, override)
     for table in _mapping(

@@ -267,3 +267,16 @@ def _references(node: Any) -> set[str]:
     if isinstance(node, list):
         return set().union(*[_references(v) for v in node])
     return set()
+
+
+def test_an_override_of_one_optimizer_keeps_the_other_defaults(tmp_path):
+    file = tmp_path / "e.yaml"
+    file.write_text(
+        "name: e\nmodel: {class: MMoE}\ndataset:\n"
+        "  features: [{name: a, kind: categorical}]\n"
+        "  tasks: [{name: t, label: t}]\n"
+        "  split: {by: hash, column: a}\n"
+    )
+    found = load_experiment(file, ["optimizers.default.learning_rate=0.5"]).optimizers
+    assert found["default"].learning_rate == 0.5
+    assert found["embedding"].class_name == "LazyAdam"
