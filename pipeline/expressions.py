@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from pipeline import columns as columns_lib
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.schema.canonical import canonical_string
 from tfmtl.schema.expression import Expression
+
+_Values = TypeVar("_Values")
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: pc.equal,
@@ -74,7 +76,7 @@ class _Evaluator:
         """float64 [rows] with nulls."""
         match node:
             case ast.Name(id=name):
-                values, bad = self._numbers(name)
+                values, bad = self._read(name, columns_lib.numbers)
                 # An infinite cell is damage, unlike the result of a division by zero.
                 self.bad |= bad | np.isinf(values)
                 return self._finite(pa.array(values))
@@ -92,9 +94,12 @@ class _Evaluator:
             f"{self._expression.text!r}"
         )
 
-    def _numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _read(
+        self, name: str, convert: Callable[[pa.Array], tuple[_Values, np.ndarray]]
+    ) -> tuple[_Values, np.ndarray]:
+        """A column as numbers or text; the error names column and expression."""
         try:
-            return columns_lib.numbers(self._columns[name])
+            return convert(self._columns[name])
         except DataError as error:
             raise DataError(
                 f"column {name!r} cannot be read in the expression "
@@ -119,7 +124,7 @@ class _Evaluator:
     def text(self, node: ast.expr) -> pa.Array:
         """large_string [rows] with nulls."""
         if isinstance(node, ast.Name):
-            values, bad = self._strings(node.id)
+            values, bad = self._read(node.id, columns_lib.strings)
             self.bad |= bad
             return pc.if_else(
                 pc.equal(values, ""), pa.scalar(None, pa.large_string()), values
@@ -131,15 +136,6 @@ class _Evaluator:
             "text can be compared with a column or a constant only. Received: "
             f"{ast.unparse(node)} in {self._expression.text!r}"
         )
-
-    def _strings(self, name: str) -> tuple[pa.Array, np.ndarray]:
-        try:
-            return columns_lib.strings(self._columns[name])
-        except DataError as error:
-            raise DataError(
-                f"column {name!r} cannot be read in the expression "
-                f"{self._expression.text!r}: {error}"
-            ) from error
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> pa.Array:
         if isinstance(op, ast.In | ast.NotIn):

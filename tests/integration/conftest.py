@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import os
-from collections.abc import Callable, Iterator
-
 import pytest
 import yaml
 
 from tests.integration.small import EXPERIMENT, ROWS, Chain
-from tfmtl.cli.main import main
 
 
 @pytest.fixture(scope="session")
@@ -39,39 +33,3 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     workflow.train(experiment, made.dataset, made.run)
     workflow.export(made.run, made.models)
     return made
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tfmtl(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Result]]:
-    """`tfmtl("data", "list")` runs the command in this process.
-
-    What the command line configures for its process is put back afterwards.
-    """
-    loggers = [logging.getLogger(n) for n in (None, "tfmtl", "pipeline", "serving")]
-    levels = [logger.level for logger in loggers]
-    handlers = list(logging.getLogger().handlers)
-    for name in ("TF_CPP_MIN_LOG_LEVEL", "GRPC_VERBOSITY"):
-        monkeypatch.setenv(name, os.environ.get(name, "2"))
-    monkeypatch.delenv("TFMTL_DEBUG", raising=False)
-
-    def run(*arguments: object) -> Result:
-        capfd.readouterr()
-        code = main([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    yield run
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-    logging.getLogger().handlers[:] = handlers

@@ -95,7 +95,7 @@ class ServingModule(tf.Module):
                     value = tf.RaggedTensor.from_sparse(value)
                 value = value.to_tensor(shape=[None, column.size])
             result[column.name] = tf.cast(
-                value, tf.int32 if column.dtype == "int" else (tf.float32)
+                value, tf.int32 if column.dtype == "int" else tf.float32
             )
         return result
 
@@ -108,7 +108,7 @@ class ServingModule(tf.Module):
         for item in self._inputs:
             value = parsed[item.name]
             raw[item.name] = (
-                value.to_tensor(_missing(item)) if (item.shape == "list") else value
+                value.to_tensor(_missing(item)) if item.shape == "list" else value
             )
         return self._predict(**raw)
 

@@ -18,7 +18,6 @@ from tfmtl.schema.feature import (
     MultivalentFeature,
     SequenceFeature,
     SideTable,
-    TimeFeature,
     VectorFeature,
     Vocabulary,
 )
@@ -262,11 +261,6 @@ def raw_columns(feature: FeatureSpec) -> list[str]:
     if isinstance(feature, SequenceFeature):
         return [c.source for c in feature.columns]
     return [feature.source] if inputs_of(feature) else []  # type: ignore[union-attr]
-
-
-def time_features(dataset: DatasetSpec) -> list[TimeFeature]:
-    """The time features of a data set."""
-    return [f for f in dataset.features if isinstance(f, TimeFeature)]
 
 
 def _mappings(value: Any) -> Iterator[dict[str, Any]]:

@@ -185,19 +185,19 @@ class Experiment(Spec):
         subject, slash, metric = self.training.monitor.rpartition("/")
         task, _, scenario = subject.partition("@")
         names = [*self.dataset.task_names, "mean", "mean_cell"]
-        metrics = ("auc", "logloss", "rmse", "mae", "accuracy")
-        conditionals = [t.conditional for t in self.dataset.tasks]
-        if not slash or task not in names + conditionals or metric not in metrics:
-            raise ValueError(
-                "`training.monitor` must be task/metric, task@scenario/metric or "
-                f"mean/metric. Received: {self.training.monitor!r}; tasks: {names}, "
-                f"metrics: {list(metrics)}"
-            )
         legal = {
             "binary": ("auc", "logloss"),
             "regression": ("rmse", "mae"),
             "multiclass": ("accuracy", "logloss"),
         }
+        metrics = list(dict.fromkeys(m for kind in legal.values() for m in kind))
+        conditionals = [t.conditional for t in self.dataset.tasks]
+        if not slash or task not in names + conditionals or metric not in metrics:
+            raise ValueError(
+                "`training.monitor` must be task/metric, task@scenario/metric or "
+                f"mean/metric. Received: {self.training.monitor!r}; tasks: {names}, "
+                f"metrics: {metrics}"
+            )
         for spec in self.dataset.tasks:
             if task in (spec.name, spec.conditional) and metric not in legal[spec.type]:
                 raise ValueError(
