@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
+
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfmtl._keras import tf
 from tfmtl.errors import DataError
 from tfmtl.export.signature import ServingModule, served_outputs
 from tfmtl.models.base import MultiTaskModel
-from tfmtl.schema.manifest import EXPORT_FILE, ExportManifest, write_manifest
+from tfmtl.schema.manifest import (
+    EXPORT_FILE,
+    ExportManifest,
+    ServedInput,
+    write_manifest,
+)
 
 
 def serving_module(
@@ -31,6 +40,7 @@ def serving_module(
     if not folder.is_dir():
         raise DataError(f"the data set {str(dataset)!r} has no transform graph")
     layer = tft.TFTransformOutput(str(folder)).transform_features_layer()
+    model.drop_training_only()
     return ServingModule(model, layer, served_outputs(model.manifest.dataset, outputs))
 
 
@@ -43,7 +53,40 @@ def save(module: ServingModule, manifest: ExportManifest, folder: pathlib.Path) 
         folder: An empty folder.
     """
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
+    _say_what_is_kept(folder, manifest.inputs)
     write_manifest(manifest, folder / EXPORT_FILE)
+
+
+def _say_what_is_kept(folder: pathlib.Path, inputs: Sequence[ServedInput]) -> None:
+    """Names the second dimension of each list by what the model reads of it.
+
+    Servers hand the name on with the signature, so that a client cuts as the graph
+    does. `tf.TensorSpec` has no names of dimensions, hence the edit of the file.
+    """
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in model.meta_graphs:
+        signature = graph.signature_def["serving_default"]
+        for item in inputs:
+            if item.keep is not None:
+                signature.inputs[item.name].tensor_shape.dim[1].name = item.keep
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    # It holds checksums of the file.
+    fingerprinting_utils.write_fingerprint(str(folder))
+
+
+def versions_in(base: pathlib.Path) -> dict[int, pathlib.Path]:
+    """The versions in a model's base directory, oldest first.
+
+    As TensorFlow Serving has it, a version is a folder whose name is a number: what a
+    killed export leaves (`.7.....partial`) is none.
+    """
+    found = {
+        int(path.name): path
+        for path in base.glob("*")
+        if path.name.isascii() and path.name.isdigit() and path.is_dir()
+    }
+    return dict(sorted(found.items()))
 
 
 def load_signature(folder: pathlib.Path) -> Any:

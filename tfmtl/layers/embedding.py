@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfmtl._keras import keras, tf
+from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import Dropout, step_seed
 from tfmtl.layers.initializers import NormalRows
 from tfmtl.layers.pooling import TargetAttention, masked_mean, masked_sum
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense
 from tfmtl.schema.experiment import RegularizationSpec
-from tfmtl.schema.feature import SequenceFeature, VectorFeature
+from tfmtl.schema.feature import FeatureSpec, SequenceFeature, VectorFeature
 from tfmtl.schema.manifest import DatasetManifest
 
 
@@ -24,10 +25,13 @@ class Embedded(NamedTuple):
 
     Attributes:
         flat: [B, D], fields, pooled sequences, numbers and scenario side by side.
-        fields: Feature to [B, d].
-        sequences: Feature to ([B, L, d], mask [B, L]).
+        fields: Field to [B, d]; a feature of several columns has a field for each.
+        sequences: Feature to ([B, L, d], mask [B, L]); columns side by side.
         scenario: [B] int32, or None where the data has none.
         inspect: Name to what is worth looking at (attention weights [B, L]).
+        features: Feature to all it adds to `flat`, [B, d]: its fields or its numbers.
+            A sequence that is not pooled adds nothing and is absent.
+        scenario_vector: [B, d], the scenario's embedding, or None.
     """
 
     flat: Any
@@ -35,6 +39,22 @@ class Embedded(NamedTuple):
     sequences: dict[str, tuple[Any, Any]]
     scenario: Any
     inspect: dict[str, Any]
+    features: dict[str, Any]
+    scenario_vector: Any
+
+    def of(self, names: Sequence[str]) -> Any:
+        """[B, D'], the named features side by side, without those that add nothing.
+
+        Raises:
+            ValueError: None of them adds anything.
+        """
+        parts = [self.features[n] for n in names if n in self.features]
+        if not parts:
+            raise ValueError(
+                f"`names` must hold a feature with a vector. Received: {list(names)}; "
+                f"features with one: {sorted(self.features)}"
+            )
+        return tf.concat(parts, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +63,7 @@ class _Slot:
 
     Attributes:
         column: Record column.
+        feature: The feature it belongs to.
         table: Name of the variable.
         dim: Width.
         offset: Added to the ids.
@@ -52,6 +73,7 @@ class _Slot:
     """
 
     column: str
+    feature: str
     table: str
     dim: int
     offset: int
@@ -76,6 +98,10 @@ class FeatureEmbedding(keras.layers.Layer):
         side_tables: Vector feature to [rows of the key's vocabulary, size].
         partitions: Keep so many independent copies of every table; a row says which one
             it reads (one network per scenario).
+        exclude: Features that are left out: they have no table here.
+        width: Width of every table instead of the features' own (1: a linear model);
+            sequences with attention are then pooled by their mean, as they are where
+            their query is excluded.
     """
 
     def __init__(
@@ -87,6 +113,8 @@ class FeatureEmbedding(keras.layers.Layer):
         interaction: str = "none",
         side_tables: Mapping[str, np.ndarray] | None = None,
         partitions: int = 1,
+        exclude: Sequence[str] = (),
+        width: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,9 +123,18 @@ class FeatureEmbedding(keras.layers.Layer):
         self.seed = seed
         self.interaction = interaction
         self.partitions = partitions
-        self._features = {f.name: f for f in manifest.dataset.features}
-        self._slots, self._table_rows = _layout(manifest)
-        self._numeric = _numeric_columns(manifest)
+        self.exclude = tuple(exclude)
+        self.width = width
+        kept = [f for f in manifest.dataset.features if f.name not in self.exclude]
+        self._features = {f.name: f for f in kept}
+        self._columns = _columns_of(manifest, kept)
+        owned = {c for columns in self._columns.values() for c in columns}
+        self._slots, self._table_rows = _layout(manifest, kept, width)
+        self._numeric = [
+            c.name
+            for c in manifest.columns
+            if c.dtype == "float" and c.shape == "scalar" and c.name in owned
+        ]
         self._tables: dict[str, Any] = {}
         self._side_values = dict(side_tables or {})
         self._side: dict[str, Any] = {}
@@ -109,8 +146,11 @@ class FeatureEmbedding(keras.layers.Layer):
                 )
                 for p in range(partitions)
             ]
-            for f in manifest.dataset.features
-            if isinstance(f, SequenceFeature) and f.pooling == "attention"
+            for f in kept
+            if isinstance(f, SequenceFeature)
+            and f.pooling == "attention"
+            and f.query not in self.exclude
+            and width is None
         }
         self._projections = {
             f.name: StackedDense(
@@ -119,7 +159,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 seed=child_seed(seed, f.name, "projection"),
                 name=f"{f.name}_projection",
             )
-            for f in manifest.dataset.features
+            for f in kept
             if isinstance(f, VectorFeature) and f.project is not None
         }
         self._field_dropout = Dropout(
@@ -192,17 +232,50 @@ class FeatureEmbedding(keras.layers.Layer):
         parts = list(fields.values())
         if self.interaction == "dot":
             parts += _dot_products(fields)
-        numbers = [features[c] for c in self._numeric]
+        numbers = {c: features[c] for c in self._numeric}
         if numbers:
-            parts.append(tf.cast(tf.stack(numbers, axis=1), self.compute_dtype))
-        scenario = self._scenario(features)
+            stacked = tf.stack(list(numbers.values()), axis=1)
+            parts.append(tf.cast(stacked, self.compute_dtype))
+        scenario, vector = self._scenario(features), None
         if scenario is not None:
-            parts.append(self.scenario_vector(scenario))
+            vector = self.scenario_vector(scenario)
+            parts.append(vector)
+        if not parts:
+            raise ConfigError(
+                "`dataset.features` must leave the model something to read. Received: "
+                f"{[f.kind for f in self._features.values()]} without a pooled vector"
+            )
         flat = tf.concat(parts, axis=1)  # [B, D]
-        return Embedded(flat, fields, sequences, scenario, inspect)
+        return Embedded(
+            flat,
+            fields,
+            sequences,
+            scenario,
+            inspect,
+            self._by_feature(fields, numbers),
+            vector,
+        )
+
+    def _by_feature(
+        self, fields: Mapping[str, Any], numbers: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Feature to what it adds to the flat input, [B, d]."""
+        result = {}
+        for name, columns in self._columns.items():
+            parts = [fields[c] for c in columns if c in fields]
+            parts += [
+                tf.cast(numbers[c][:, None], self.compute_dtype)
+                for c in columns
+                if c in numbers
+            ]
+            if parts:
+                result[name] = tf.concat(parts, axis=1)
+        return result
 
     def _drop_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Zeroes fields, each row and field by a chance of its own."""
+        if not fields:  # numbers only
+            return fields
         rows = tf.shape(next(iter(fields.values())))[0]
         ones = tf.ones([rows, len(fields)], self.compute_dtype)
         factors = self._field_dropout(ones, training=True)  # [B, F]
@@ -245,7 +318,8 @@ class FeatureEmbedding(keras.layers.Layer):
             if partition is not None:
                 index += partition[:, None] * self._table_rows[table][0]
             rows = tf.gather(self._tables[table], index)  # [B, N, d]
-            self._penalize(rows, slots, training)
+            if training:
+                self._penalize(rows, slots, ids)
             rows = tf.cast(rows, self.compute_dtype)
             # One split, whose gradient is one concatenation; a slice's would be as
             # large as all rows together.
@@ -265,20 +339,32 @@ class FeatureEmbedding(keras.layers.Layer):
         ids = tf.where((ids >= 0) & (ids < slot.rows), ids, 0) + slot.offset
         return ids if slot.length else ids[:, None]
 
-    def _penalize(self, rows: Any, slots: list[_Slot], training: bool) -> None:
+    def _penalize(self, rows: Any, slots: list[_Slot], ids: list[Any]) -> None:
+        """L2 of the looked-up rows [B, N, d]; a list counts as the mean of its values.
+
+        Lists are penalised only where `feature_l2` names them: they mostly share their
+        table with a scalar feature that is.
+        """
         spec = self.regularization
         strengths = [
-            spec.feature_l2.get(s.column, spec.embedding_l2)
-            if s.length is None
-            else 0.0
+            spec.feature_l2.get(
+                s.feature, spec.embedding_l2 if s.length is None else 0.0
+            )
             for s in slots
         ]
-        if not training or not any(strengths):
+        if not any(strengths):
             return
-        widths = [s.length or 1 for s in slots]
-        weights = tf.constant(np.repeat(strengths, widths), tf.float32)
-        squares = tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=2), axis=0)  # [N]
-        self.add_loss(0.5 * tf.reduce_sum(weights * squares))
+        weights = []
+        for slot, strength, part in zip(slots, strengths, ids):
+            share = tf.fill(tf.shape(part), strength)  # [B, 1] or [B, L]
+            if slot.length is not None:
+                held = tf.cast(part > slot.offset, tf.float32)
+                total = tf.reduce_sum(held, axis=1, keepdims=True)
+                share *= held / tf.maximum(total, 1.0)
+            weights.append(share)
+        squares = tf.reduce_sum(tf.square(rows), axis=2)  # [B, N]
+        weighted = tf.reduce_sum(tf.concat(weights, axis=1) * squares, axis=1)
+        self.add_loss(0.5 * tf.reduce_mean(weighted))
 
     def _fields(
         self,
@@ -327,7 +413,7 @@ class FeatureEmbedding(keras.layers.Layer):
             return
         columns = [f"{feature.name}_{c.name}" for c in feature.columns]
         values, mask = sequences[feature.name]
-        if feature.pooling == "attention":
+        if feature.name in self._attention:
             assert feature.query is not None
             keys, query = looked_up[columns[0]], looked_up[feature.query]
             members = [
@@ -340,10 +426,10 @@ class FeatureEmbedding(keras.layers.Layer):
             )
             inspect[f"{feature.name}/attention"] = weights
         else:
-            pool = masked_mean if feature.pooling == "mean" else masked_sum
+            pool = masked_sum if feature.pooling == "sum" else masked_mean
             pooled = pool(values, mask)
         # One field a column, so that each meets fields of its own width.
-        widths = [c.dim for c in feature.columns]
+        widths = [self.width or c.dim for c in feature.columns]
         for column, part in zip(columns, tf.split(pooled, widths, axis=1)):
             fields[column] = part
 
@@ -375,10 +461,13 @@ def _of_partition(values: Any, partition: Any) -> Any:
 
 
 def _layout(
-    manifest: DatasetManifest,
+    manifest: DatasetManifest, features: Sequence[FeatureSpec], width: int | None
 ) -> tuple[list[_Slot], dict[str, tuple[int, int]]]:
-    """Slots of all id columns, and [rows, width] of each table."""
-    dims = id_widths(manifest)
+    """Slots of the features' id columns, and [rows, width] of each table."""
+    dims = id_widths(features)
+    owner = {
+        c: name for name, cs in _columns_of(manifest, features).items() for c in cs
+    }
     sizes: dict[str, tuple[int, int]] = {}
     offsets: dict[tuple[str, str], int] = {}
     slots = []
@@ -386,6 +475,7 @@ def _layout(
         if column.name not in dims:
             continue
         dim, own = dims[column.name]
+        dim = width or dim
         assert column.rows is not None
         table = own or f"stacked_{dim}"
         key = (table, column.vocabulary or column.name)
@@ -396,6 +486,7 @@ def _layout(
         slots.append(
             _Slot(
                 column=column.name,
+                feature=owner[column.name],
                 table=table,
                 dim=dim,
                 offset=offsets[key],
@@ -410,10 +501,30 @@ def _layout(
     return slots, sizes
 
 
-def id_widths(manifest: DatasetManifest) -> dict[str, tuple[int, str | None]]:
+def _columns_of(
+    manifest: DatasetManifest, features: Sequence[FeatureSpec]
+) -> dict[str, list[str]]:
+    """Feature to its record columns."""
+    present = {c.name for c in manifest.columns}
+    result = {}
+    for feature in features:
+        match feature.kind:
+            case "sequence":
+                names = [f"{feature.name}_{c.name}" for c in feature.columns]
+            case "time":
+                names = [f"{feature.name}_{part}" for part in feature.parts]
+            case "numeric":
+                names = [feature.name, f"{feature.name}_missing"]
+            case _:
+                names = [feature.name]
+        result[feature.name] = [n for n in names if n in present]
+    return result
+
+
+def id_widths(features: Sequence[FeatureSpec]) -> dict[str, tuple[int, str | None]]:
     """Id column to its embedding width, and its own table's name if it has one."""
     widths: dict[str, tuple[int, str | None]] = {}
-    for feature in manifest.dataset.features:
+    for feature in features:
         match feature.kind:
             case "categorical" | "multivalent" | "cross":
                 own = feature.name if feature.own_table else None
@@ -429,14 +540,6 @@ def id_widths(manifest: DatasetManifest) -> dict[str, tuple[int, str | None]]:
             case _:
                 pass
     return widths
-
-
-def _numeric_columns(manifest: DatasetManifest) -> list[str]:
-    return [
-        c.name
-        for c in manifest.columns
-        if c.dtype == "float" and c.shape == "scalar" and "/" not in c.name
-    ]
 
 
 def _dot_products(fields: dict[str, Any]) -> list[Any]:

@@ -34,3 +34,21 @@ def joint_logit(*logits: Any) -> Any:
     """
     log_p = tf.add_n([-tf.nn.softplus(-s) for s in logits])
     return log_p - log1mexp(log_p)
+
+
+def conditional_logit(joint: Any, above: Any) -> Any:
+    """Logit of p / p_above, the probability of a step given the step above it.
+
+    An architecture may estimate both freely, so that p > p_above: the ratio is then
+    taken as 1 - 1e-6.
+
+    Args:
+        joint: [B], logit of p, over all rows.
+        above: [B], logit of p_above, over all rows.
+
+    Returns:
+        [B].
+    """
+    log_ratio = tf.nn.softplus(-above) - tf.nn.softplus(-joint)
+    log_ratio = tf.minimum(log_ratio, -1e-6)
+    return log_ratio - log1mexp(log_ratio)

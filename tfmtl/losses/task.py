@@ -8,7 +8,7 @@ from typing import Any
 from tfmtl._keras import tf
 from tfmtl.errors import ConfigError
 from tfmtl.losses.pointwise import LOSSES
-from tfmtl.losses.targets import targets
+from tfmtl.losses.targets import Target, targets
 from tfmtl.schema.task import TaskSpec
 
 
@@ -32,7 +32,7 @@ class TaskLosses:
     def __init__(self, tasks: Sequence[TaskSpec], outputs: Mapping[str, str]) -> None:
         self.tasks = tuple(tasks)
         self.outputs = dict(outputs)
-        self._losses = []
+        self._losses = {}
         for task in tasks:
             legal = LOSSES[task.type]
             name = task.loss or next(iter(legal))
@@ -41,7 +41,7 @@ class TaskLosses:
                     f"task {task.name!r}: `loss` of a {task.type} task must be one of "
                     f"{sorted(legal)}. Received: {name!r}"
                 )
-            self._losses.append(legal[name])
+            self._losses[task.name] = legal[name]
 
     def __call__(
         self, logits: Mapping[str, Any], labels: Any, mask: Any, weights: Any
@@ -59,20 +59,53 @@ class TaskLosses:
         """
         compared = targets(self.tasks, labels, mask, weights)
         losses, present = [], []
-        for task, function in zip(self.tasks, self._losses):
-            target = compared[self.outputs[task.name]]
-            label = target.labels
-            if task.transform == "log1p":
-                label = tf.math.log1p(tf.maximum(label, 0.0))
-            rows = function(logits[self.outputs[task.name]], label)
-            # A row outside the population may hold anything: it must not reach the sum.
-            share = tf.where(target.mask, target.weights, 0.0)
-            rows = tf.where(target.mask, rows, 0.0)
-            losses.append(
-                tf.reduce_sum(share * rows) / self._count(task, target.mask, share)
-            )
-            present.append(tf.reduce_any(target.mask))
+        for task in self.tasks:
+            output = self.outputs[task.name]
+            losses.append(self._loss(task, logits[output], compared[output]))
+            present.append(tf.reduce_any(compared[output].mask))
         return tf.stack(losses), tf.stack(present)
+
+    def extra(
+        self,
+        tasks: Mapping[str, str],
+        logits: Mapping[str, Any],
+        labels: Any,
+        mask: Any,
+        weights: Any,
+    ) -> dict[str, Any]:
+        """Losses of outputs beside the tasks' own, such as a helping subnet's.
+
+        Args:
+            tasks: Output to the task whose label, over the rows of that task's own
+                loss, it is compared with.
+            logits: Output to [B] or [B, C].
+            labels: [B, T].
+            mask: [B, T] bool.
+            weights: [B, T].
+
+        Returns:
+            Output to scalar.
+        """
+        if not tasks:
+            return {}
+        compared = targets(self.tasks, labels, mask, weights)
+        by_name = {t.name: t for t in self.tasks}
+        return {
+            output: self._loss(
+                by_name[task], logits[output], compared[self.outputs[task]]
+            )
+            for output, task in tasks.items()
+        }
+
+    def _loss(self, task: TaskSpec, logits: Any, target: Target) -> Any:
+        label = target.labels
+        if task.transform == "log1p":
+            label = tf.math.log1p(tf.maximum(label, 0.0))
+        rows = self._losses[task.name](logits, label)
+        # A row outside the population may hold anything: it must not reach the sum.
+        share = tf.where(target.mask, target.weights, 0.0)
+        rows = tf.where(target.mask, rows, 0.0)
+        return tf.reduce_sum(share * rows) / self._count(task, target.mask, share)
 
     @staticmethod
     def _count(task: TaskSpec, mask: Any, share: Any) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,7 @@ from pydantic import Field
 from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import dropout_step
 from tfmtl.layers.embedding import Embedded, FeatureEmbedding
-from tfmtl.layers.funnel import joint_logit
+from tfmtl.layers.funnel import conditional_logit, joint_logit
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.towers import Towers
 from tfmtl.schema.base import Spec
@@ -35,12 +35,27 @@ class ModelConfig(Spec):
     a click, or `buy` over all rows."""
 
 
+class ExtraLoss(NamedTuple):
+    """A loss that an architecture adds: an output of its own against a task's label.
+
+    Attributes:
+        task: The task whose labels, population and kind of loss it takes.
+        weight: What the loss is multiplied by.
+    """
+
+    task: str
+    weight: float
+
+
 class MultiTaskModel(keras.Model):
     """Base class of all architectures: features of a batch -> {output: logits}.
 
     A subclass sets `Config`, creates its layers in `__init__` and writes the paper's
     equations in `represent` (one vector per task), or in `logits` where the paper has
     no such vector. It knows nothing of losses, optimizers, files or metrics.
+
+    Parts that exist in training only (a subnet that helps the embeddings, a position
+    tower) are computed by `training_outputs` and named in `training_only`.
 
     Args:
         manifest: The data set's manifest: columns, sizes, tasks, base rates.
@@ -52,6 +67,8 @@ class MultiTaskModel(keras.Model):
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     citation: ClassVar[str] = ""
+    training_only: ClassVar[tuple[str, ...]] = ()
+    """Attributes that hold layers which only `training_outputs` uses: not exported."""
 
     def __init__(
         self,
@@ -73,6 +90,7 @@ class MultiTaskModel(keras.Model):
         self._side_tables = side_tables
         self._cut: list[Any] = []
         self._inspect: dict[str, Any] = {}
+        self._complete = False
         self.embedding: Any = self.make_embedding("embedding")
 
     # === Parts that subclasses use ===
@@ -81,8 +99,14 @@ class MultiTaskModel(keras.Model):
         """A seed for the named part of this model."""
         return child_seed(self.seed, *path)
 
-    def make_embedding(self, name: str, partitions: int = 1) -> FeatureEmbedding:
-        """An embedding of all features."""
+    def make_embedding(
+        self,
+        name: str,
+        partitions: int = 1,
+        exclude: Sequence[str] = (),
+        width: int | None = None,
+    ) -> FeatureEmbedding:
+        """An embedding of all features; arguments as for `FeatureEmbedding`."""
         return FeatureEmbedding(
             self.manifest,
             self.regularization,
@@ -90,8 +114,14 @@ class MultiTaskModel(keras.Model):
             interaction=self.config.interaction,
             side_tables=self._side_tables,
             partitions=partitions,
+            exclude=exclude,
+            width=width,
             name=name,
         )
+
+    def features_of_side(self, *sides: str) -> tuple[str, ...]:
+        """Names of the features that describe the `user`, the `item`, the `context`."""
+        return tuple(f.name for f in self.manifest.dataset.features if f.side in sides)
 
     def make_towers(self) -> Towers:
         """One tower a task, owned by `task/<name>`, started at the base rates."""
@@ -151,8 +181,21 @@ class MultiTaskModel(keras.Model):
         outputs = self.towers(self.represent(x, training), training=training)
         return {t.conditional: logit for t, logit in zip(self.tasks, outputs)}
 
+    def training_outputs(self, x: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs that exist in training only, or replace `outputs` there.
+
+        Args:
+            x: What `embed` made.
+            outputs: What `logits` made.
+        """
+        return {}
+
     def aux_losses(self) -> dict[str, Any]:
         """Losses of the architecture's own, added to the tasks', of the last call."""
+        return {}
+
+    def extra_losses(self) -> dict[str, ExtraLoss]:
+        """Output of `training_outputs` to the loss it gets beside the tasks'."""
         return {}
 
     # === What everybody else uses ===
@@ -168,7 +211,8 @@ class MultiTaskModel(keras.Model):
 
         Returns:
             Output to float32 [B], or [B, C] for classes. A binary task with `given`
-            appears twice, as `buy|click` and, multiplied up the funnel, as `buy`.
+            appears twice, as `buy|click` and, multiplied up the funnel, as `buy`. In
+            training, the outputs that `extra_losses` names are there too.
         """
         self._cut, self._inspect = [], {}
         with dropout_step(self.step):
@@ -176,7 +220,26 @@ class MultiTaskModel(keras.Model):
             if isinstance(x, Embedded):
                 self._inspect.update(x.inspect)
             outputs = self.logits(x, training)
-        return self._with_joints(outputs)
+            # The first call creates all variables, those of training too.
+            if training or not self._complete:
+                changed = self.training_outputs(x, outputs)
+                if training:
+                    outputs = {**outputs, **changed}
+        self._complete = True
+        return self._with_joints(self._with_conditionals(outputs))
+
+    def _with_conditionals(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Adds `buy|click` where the architecture models only `buy` over all rows."""
+        by_name = {t.name: t for t in self.tasks}
+        for task in self.tasks:
+            if task.conditional in outputs or task.conditional == task.name:
+                continue
+            assert task.given is not None
+            above = by_name[task.given]
+            outputs[task.conditional] = conditional_logit(
+                outputs[task.name], outputs[above.name]
+            )
+        return outputs
 
     def _with_joints(self, outputs: dict[str, Any]) -> dict[str, Any]:
         by_name = {t.name: t for t in self.tasks}
@@ -194,6 +257,12 @@ class MultiTaskModel(keras.Model):
         if self.config.given_loss == "joint":
             return task.name
         return task.conditional
+
+    def drop_training_only(self) -> None:
+        """Forgets what serving does not need; the model can no longer be trained."""
+        for name in self.training_only:
+            if hasattr(self, name):
+                delattr(self, name)
 
     def keep_for_cut(self, *tensors: Any) -> None:
         """Marks tensors through which shared variables reach the heads."""

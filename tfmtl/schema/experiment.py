@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Spec
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.feature import has_ids
 
 
 class ComponentSpec(Spec):
@@ -72,11 +73,13 @@ class RegularizationSpec(Spec):
     """Penalties that the trainer adds; dropout belongs to the model's config."""
 
     embedding_l2: float = Field(default=0.0, ge=0)
-    """Half the squared norm of the embeddings that a batch looks up, summed over fields
-    and averaged over rows, times this: a table's row decays as often as it is used."""
+    """Half the squared norm of the embeddings that a batch looks up, summed over the
+    features of one value and averaged over rows, times this: a table's row decays as
+    often as it is used."""
     feature_l2: dict[str, float] = {}
     """Feature to an `embedding_l2` of its own; ids with few rows each, such as users,
-    often need more."""
+    often need more. Lists (multi-valent features, sequences) count as the mean of their
+    values, and only where they are named here."""
     embedding_std: float = Field(default=0.01, gt=0)
     """Standard deviation of the initial embeddings."""
     feature_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -170,11 +173,12 @@ class Experiment(Spec):
                     f"`export.outputs` names {name!r}, which is no task; tasks: "
                     f"{sorted(tasks)}"
                 )
-        features = [f.name for f in self.dataset.features]
+        features = [f.name for f in self.dataset.features if has_ids(f)]
         unknown = sorted(set(self.regularization.feature_l2) - set(features))
         if unknown:
             raise ValueError(
-                f"`regularization.feature_l2` names {unknown}; features: {features}"
+                f"`regularization.feature_l2` names {unknown}; features with an "
+                f"embedding table: {features}"
             )
         self._check_monitor()
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:

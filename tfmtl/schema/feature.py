@@ -221,6 +221,13 @@ FeatureSpec = Annotated[
 ]
 
 
+def has_ids(feature: FeatureSpec) -> bool:
+    """Whether the feature is looked up in an embedding table."""
+    if isinstance(feature, NumericFeature):
+        return feature.transform == "bucketize"
+    return not isinstance(feature, VectorFeature)
+
+
 class SideTable(Spec):
     """A table joined by key and stored once, not once a row: an item's text vector."""
 

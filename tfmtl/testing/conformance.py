@@ -32,7 +32,7 @@ from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec, RegularizationSpec
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.testing.tiny import tiny_dataset, tiny_spec
-from tfmtl.training.trainer import Trainer
+from tfmtl.training.trainer import Trainer, forward
 
 BATCH = 64
 
@@ -51,10 +51,10 @@ class _Tiny:
 
 
 @functools.cache
-def _tiny() -> _Tiny:
+def _tiny(changes: str = "{}") -> _Tiny:
     keep = tempfile.TemporaryDirectory(prefix="tfmtl-conformance-")
     directory = pathlib.Path(keep.name)
-    manifest = tiny_dataset(directory)
+    manifest = tiny_dataset(directory, spec=tiny_spec(**json.loads(changes)))
     reader = Reader(directory, manifest, ("train",), 1000)
     return _Tiny(directory, manifest, next(iter(reader.epoch())), keep)
 
@@ -84,6 +84,8 @@ class ModelConformance:
     Attributes:
         model: The class under test.
         config: Settings small enough for a test.
+        dataset: Parts of the tiny data set's specification to replace, such as `tasks`
+            for a model that needs a funnel; labels are click, like and buy.
         gates: Names in `inspect()` of weights [..., E] that sum to 1 over E.
         unknown_scenario: What a row of an unknown scenario gets. `embedding`: the
             scenario is read through its embedding alone, so the answer is that of the
@@ -93,12 +95,18 @@ class ModelConformance:
 
     model: ClassVar[type[MultiTaskModel]]
     config: ClassVar[dict[str, Any]] = {}
+    dataset: ClassVar[dict[str, Any]] = {}
     gates: ClassVar[tuple[str, ...]] = ()
     unknown_scenario: ClassVar[Literal["embedding", "mean_logit", "finite"]] = (
         "embedding"
     )
 
     # === Parts ===
+
+    @classmethod
+    def tiny(cls) -> _Tiny:
+        """The data the model is tested on."""
+        return _tiny(json.dumps(cls.dataset, sort_keys=True))
 
     @classmethod
     def make(
@@ -109,7 +117,7 @@ class ModelConformance:
         **changes: Any,
     ) -> Any:
         """A new model with its variables created."""
-        manifest = manifest or _tiny().manifest
+        manifest = manifest or cls.tiny().manifest
         config = cls.model.Config.model_validate({**cls.config, **changes})
         regularization = regularization or RegularizationSpec(embedding_std=0.3)
         model = cls.model(
@@ -125,6 +133,21 @@ class ModelConformance:
             cls._shared = cls.make()  # type: ignore[attr-defined]
         return cls._shared  # type: ignore[attr-defined]
 
+    @classmethod
+    def stirred(cls) -> Any:
+        """One model with every variable moved off its start.
+
+        A weight that starts at 0 by design (a gate that starts at 1) keeps those below
+        it from learning in the first step, and a gate flat; not for ever.
+        """
+        if "_stirred" not in cls.__dict__:
+            model = cls.make()
+            draw = np.random.default_rng(0)
+            for variable in model.trainable_variables:
+                variable.assign_add(draw.normal(0, 0.1, variable.shape))
+            cls._stirred = model  # type: ignore[attr-defined]
+        return cls._stirred  # type: ignore[attr-defined]
+
     @staticmethod
     def losses(model: Any) -> TaskLosses:
         """The losses of a model's tasks."""
@@ -135,13 +158,10 @@ class ModelConformance:
     @classmethod
     def gradients(cls, model: Any) -> list[Any]:
         """Gradients of the summed losses over all rows."""
-        batch = _tiny().batch
+        batch = cls.tiny().batch
         with tf.GradientTape() as tape:
-            logits = model(batch.features, training=True)
-            losses, _ = cls.losses(model)(
-                logits, batch.labels, batch.mask, batch.weights
-            )
-            total = tf.reduce_sum(losses)
+            losses, _, penalty = forward(model, cls.losses(model), batch)
+            total = tf.reduce_sum(losses) + penalty
         return list(tape.gradient(total, model.trainable_variables))
 
     # === Construction ===
@@ -161,7 +181,7 @@ class ModelConformance:
         assert (self.model.__doc__ or "").strip()
 
     def test_every_output_is_a_finite_float32_logit(self) -> None:
-        outputs = self.shared()(_tiny().batch.features)
+        outputs = self.shared()(self.tiny().batch.features)
         wanted = {n for t in self.shared().tasks for n in (t.name, t.conditional)}
         assert set(outputs) == wanted
         for name, value in outputs.items():
@@ -199,20 +219,20 @@ class ModelConformance:
     # === Rows ===
 
     def test_permuting_rows_permutes_outputs(self) -> None:
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         order = np.random.default_rng(0).permutation(300)
         whole = {k: v.numpy()[order] for k, v in self.shared()(features).items()}
         _close(self.shared()(_rows(features, order)), whole)
 
     def test_batch_of_one(self) -> None:
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         whole = self.shared()(features)
         for row in (0, 17, 299):
             alone = self.shared()(_rows(features, [row]))
             _close(alone, {k: v[row : row + 1] for k, v in whole.items()})
 
     def test_batch_without_a_scenario(self) -> None:
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         whole = self.shared()(features)
         for scenario in range(4):
             rows = np.flatnonzero(features["scenario"] != scenario)
@@ -220,7 +240,7 @@ class ModelConformance:
             _close(part, {k: v.numpy()[rows] for k, v in whole.items()})
 
     def test_unknown_scenario(self) -> None:
-        features = dict(_tiny().batch.features)
+        features = dict(self.tiny().batch.features)
         model = self.make()
         count = len(model.manifest.dataset.scenario_values)
         features["scenario"] = tf.fill([300], count)
@@ -243,7 +263,7 @@ class ModelConformance:
             _close(model(features), unknown)
 
     def test_reads_features_only(self) -> None:
-        batch = _tiny().batch
+        batch = self.tiny().batch
         nothing = tf.fill([300], float("nan"))
         more = {f"label/{t.name}": nothing for t in self.shared().tasks}
         with_labels = self.shared()({**batch.features, **more})
@@ -253,15 +273,14 @@ class ModelConformance:
 
     def test_names_with_one_prefix_are_not_confused(self) -> None:
         names = ("click", "click_long", "long")
-        manifest = _tiny().manifest.model_copy(
-            update={
-                "dataset": tiny_spec(tasks=[{"name": n, "label": n} for n in names])
-            }
+        tasks = [{"name": n, "label": n} for n in names]
+        manifest = self.tiny().manifest.model_copy(
+            update={"dataset": tiny_spec(**{**self.dataset, "tasks": tasks})}
         )
         model = self.make(manifest=manifest)
         groups = model.variable_groups()
         with tf.GradientTape() as tape:
-            outputs = model(_tiny().batch.features)
+            outputs = model(self.tiny().batch.features)
             total = tf.reduce_sum(outputs["click"])
         flat = [(g, v) for g, vs in groups.items() for v in vs]
         gradients = tape.gradient(total, [v for _, v in flat])
@@ -272,7 +291,7 @@ class ModelConformance:
             assert (group in reached) == group.endswith("/click"), group
 
     def test_permuting_tasks_permutes_outputs(self) -> None:
-        manifest = _tiny().manifest
+        manifest = self.tiny().manifest
         tasks = manifest.dataset.tasks
         reversed_spec = manifest.dataset.model_copy(update={"tasks": tasks[::-1]})
         other = self.make(
@@ -281,7 +300,7 @@ class ModelConformance:
         by_name = {v.name: v for v in self.shared().trainable_variables}
         assert len(by_name) == len(self.shared().trainable_variables)
         assert {v.name for v in other.trainable_variables} == set(by_name)
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         assert _differ(other(features), self.shared()(features))
         for variable in other.trainable_variables:
             variable.assign(by_name[variable.name])
@@ -290,7 +309,7 @@ class ModelConformance:
     # === Gradients ===
 
     def test_every_variable_learns(self) -> None:
-        model = self.shared()
+        model = self.stirred()
         for variable, gradient in zip(model.trainable_variables, self.gradients(model)):
             assert gradient is not None, f"{variable.name} has no gradient"
             assert _nonzero(gradient), f"{variable.name} has gradient 0"
@@ -325,7 +344,7 @@ class ModelConformance:
         )
         before = self._loss(model)
         for _ in range(4):  # batches of 64, 64, 64, 64, 44
-            iterator = iter(_tiny().reader().epoch())
+            iterator = iter(self.tiny().reader().epoch())
             for steps in (2, 3):
                 sums = trainer.train_chunk(iterator, tf.constant(steps, tf.int64))
                 assert int(sums.steps) == steps
@@ -337,7 +356,7 @@ class ModelConformance:
 
     @classmethod
     def _loss(cls, model: Any) -> float:
-        batch = _tiny().batch
+        batch = cls.tiny().batch
         losses, _ = cls.losses(model)(
             model(batch.features), batch.labels, batch.mask, batch.weights
         )
@@ -346,7 +365,7 @@ class ModelConformance:
     # === Randomness ===
 
     def test_dropout_acts_in_training_only(self) -> None:
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         rate: dict[str, Any] = {"dropout": 0.5}
         model, twin = self.make(**rate), self.make(**rate)
         _close(model(features), self.shared()(features))
@@ -360,8 +379,8 @@ class ModelConformance:
         _close(model(features, training=True), first, rtol=0, atol=0)
 
     def test_gates_sum_to_one_and_follow_the_input(self) -> None:
-        model = self.shared()
-        model(_tiny().batch.features)
+        model = self.stirred()
+        model(self.tiny().batch.features)
         found = {k: v for k, v in model.inspect().items() if k.endswith("gates")}
         assert set(found) == set(self.gates)
         for name, value in found.items():
@@ -374,7 +393,7 @@ class ModelConformance:
     # === Storage and precision ===
 
     def test_checkpoint_restores_outputs(self, tmp_path: pathlib.Path) -> None:
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         path = tf.train.Checkpoint(model=self.shared()).write(str(tmp_path / "state"))
         other = self.make(seed=8)
         assert _differ(other(features), self.shared()(features))
@@ -382,7 +401,7 @@ class ModelConformance:
         _close(other(features), self.shared()(features), rtol=0, atol=0)
 
     def test_saved_model_predicts_the_same(self, tmp_path: pathlib.Path) -> None:
-        features = _tiny().batch.features
+        features = self.tiny().batch.features
         module = tf.Module()
         module.model = self.shared()
         signature = {
@@ -407,11 +426,11 @@ class ModelConformance:
         finally:
             keras.mixed_precision.set_global_policy(policy)
         assert all(v.dtype == tf.float32 for v in model.trainable_variables)
-        outputs = model(_tiny().batch.features)
+        outputs = model(self.tiny().batch.features)
         assert all(v.dtype == tf.float32 for v in outputs.values())
         # 8 bits of mantissa: a few per cent of logits of about 1.
-        _close(outputs, self.shared()(_tiny().batch.features), rtol=0.1, atol=0.1)
-        assert _differ(outputs, self.shared()(_tiny().batch.features))
+        _close(outputs, self.shared()(self.tiny().batch.features), rtol=0.1, atol=0.1)
+        assert _differ(outputs, self.shared()(self.tiny().batch.features))
         for variable, gradient in zip(model.trainable_variables, self.gradients(model)):
             values = tf.convert_to_tensor(gradient)
             assert values.dtype == tf.float32, variable.name

@@ -17,19 +17,32 @@ DATASET: dict[str, Any] = {
     "vocabularies": {"item": {}},
     "features": [
         {"name": "user", "kind": "categorical", "dim": 4, "side": "user"},
-        {"name": "item", "kind": "categorical", "vocabulary": "item", "dim": 4},
-        {"name": "tags", "kind": "multivalent", "dim": 4, "max_length": 3},
+        {
+            "name": "item",
+            "kind": "categorical",
+            "vocabulary": "item",
+            "dim": 4,
+            "side": "item",
+        },
+        {
+            "name": "tags",
+            "kind": "multivalent",
+            "dim": 4,
+            "max_length": 3,
+            "side": "item",
+        },
         {
             "name": "hist",
             "kind": "sequence",
             "max_length": 5,
+            "side": "user",
             "columns": [
                 {"name": "item", "vocabulary": "item", "dim": 4},
                 {"name": "age", "boundaries": [1.0, 10.0], "dim": 2},
             ],
         },
-        {"name": "price", "kind": "numeric"},
-        {"name": "text", "kind": "vector", "size": 3, "project": 2},
+        {"name": "price", "kind": "numeric", "side": "item"},
+        {"name": "text", "kind": "vector", "size": 3, "project": 2, "side": "item"},
     ],
     "scenario": {"column": "page", "values": SCENARIOS, "dim": 3},
     "tasks": [
@@ -40,6 +53,18 @@ DATASET: dict[str, Any] = {
     "keys": {"row": "row", "user": "user_id", "group": "request"},
     "split": {"by": "hash", "column": "row"},
 }
+
+POSITION: dict[str, Any] = {"name": "position", "kind": "categorical", "dim": 4}
+"""A feature for models that need a position; not among the tiny data set's own."""
+
+CROSS: dict[str, Any] = {
+    "name": "user_item",
+    "kind": "cross",
+    "of": ["user", "item"],
+    "buckets": 16,
+    "dim": 4,
+}
+"""A feature for models that need a cross; not among the tiny data set's own."""
 
 COLUMNS = (
     RecordColumn(name="user", dtype="int", rows=12, vocabulary="user"),
@@ -59,6 +84,8 @@ COLUMNS = (
     RecordColumn(name="price", dtype="float"),
     RecordColumn(name="price_missing", dtype="float"),
     RecordColumn(name="text", dtype="float", shape="vector", size=3),
+    RecordColumn(name="position", dtype="int", rows=8, vocabulary="position"),
+    RecordColumn(name="user_item", dtype="int", rows=17),
     RecordColumn(name="scenario", dtype="int"),
     RecordColumn(name="label/click", dtype="float"),
     RecordColumn(name="label/like", dtype="float"),
@@ -70,8 +97,15 @@ COLUMNS = (
 
 
 def tiny_spec(**changes: Any) -> DatasetSpec:
-    """The tiny data specification, with parts replaced."""
-    return DatasetSpec.model_validate({**DATASET, **changes})
+    """The tiny data specification, with parts replaced.
+
+    Args:
+        **changes: Replaces parts; `more_features` is appended to its features.
+    """
+    more = changes.pop("more_features", [])
+    document = {**DATASET, **changes}
+    document["features"] = [*document["features"], *more]
+    return DatasetSpec.model_validate(document)
 
 
 def tiny_columns(rows: int, seed: int = 0) -> dict[str, Any]:
@@ -84,7 +118,7 @@ def tiny_columns(rows: int, seed: int = 0) -> dict[str, Any]:
     click = (draw.random(rows) < 1 / (1 + np.exp(-logit))).astype(float)
     like = (draw.random(rows) < 0.2 + 0.5 * (item % 2)).astype(float)
     like[draw.random(rows) < 0.2] = np.nan
-    return {
+    columns = {
         "user": user,
         "item": item,
         "tags": [draw.integers(1, 8, n) for n in draw.integers(0, 4, rows)],
@@ -101,12 +135,16 @@ def tiny_columns(rows: int, seed: int = 0) -> dict[str, Any]:
         "key/user": [f"u{u}".encode() for u in user],
         "key/group": [f"g{i // 4}".encode() for i in range(rows)],
     }
+    columns["position"] = draw.integers(0, 8, rows)
+    columns["user_item"] = 1 + (user * 22 + item) % 16
+    return columns
 
 
 def tiny_dataset(
     directory: pathlib.Path,
     rows: dict[str, int] | None = None,
     seed: int = 0,
+    spec: DatasetSpec | None = None,
     **options: Any,
 ) -> DatasetManifest:
     """Writes the tiny data set.
@@ -115,8 +153,9 @@ def tiny_dataset(
         directory: The dataset directory.
         rows: Split to rows.
         seed: Of the data.
+        spec: The data specification; `tiny_spec()` where None.
         **options: Of `write_records`.
     """
     rows = rows or {"train": 300, "validation": 100, "test": 100}
     splits = {s: tiny_columns(n, seed + i) for i, (s, n) in enumerate(rows.items())}
-    return write_records(directory, tiny_spec(), COLUMNS, splits, **options)
+    return write_records(directory, spec or tiny_spec(), COLUMNS, splits, **options)

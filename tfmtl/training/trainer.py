@@ -32,6 +32,34 @@ class StepSums(NamedTuple):
     finite: Any
 
 
+def forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
+    """One forward pass in training mode.
+
+    Args:
+        model: The model.
+        losses: Of its tasks.
+        batch: B rows.
+
+    Returns:
+        Losses [T], which tasks have a label [T] bool, and the scalar sum of what is
+        added to them: regularisation, and the architecture's own losses.
+    """
+    logits = model(batch.features, training=True)
+    read = (batch.labels, batch.mask, batch.weights)
+    task_losses, present = losses(logits, *read)
+    extra = model.extra_losses()
+    added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)
+    penalty = tf.add_n(
+        [
+            tf.zeros([]),
+            *model.losses,
+            *model.aux_losses().values(),
+            *(extra[k].weight * v for k, v in added.items()),
+        ]
+    )
+    return task_losses, present, penalty
+
+
 class Trainer(tf.Module):
     """A model, its losses, a balancer and optimizers, joined in one step.
 
@@ -79,13 +107,8 @@ class Trainer(tf.Module):
             The sums of this one step.
         """
         with tf.GradientTape() as tape:
-            logits = self.model(batch.features, training=True)
-            losses, present = self.losses(
-                logits, batch.labels, batch.mask, batch.weights
-            )
+            losses, present, penalty = forward(self.model, self.losses, batch)
             weights = self.balancer.weigh(TaskStats(losses, present, self.model.step))
-            extra = [*self.model.losses, *self.model.aux_losses().values()]
-            penalty = tf.add_n([tf.zeros([]), *extra])
             total = tf.reduce_sum(tf.stop_gradient(weights) * losses) + penalty
         variables = self.optimizers.variables_in_order
         self.optimizers.apply(tape.gradient(total, variables))

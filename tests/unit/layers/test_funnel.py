@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.layers.funnel import joint_logit, log1mexp
+from tfmtl.layers.funnel import conditional_logit, joint_logit, log1mexp
 from tfmtl.losses.pointwise import binary_cross_entropy
 
 
@@ -72,3 +72,15 @@ def test_probabilities_multiply_for_three_steps() -> None:
     joint = tf.sigmoid(joint_logit(*tf.constant(logits))).numpy()
     product = np.prod(1 / (1 + np.exp(-logits.astype(np.float64))), axis=0)
     np.testing.assert_allclose(joint, product, rtol=1e-5)
+
+
+def test_the_conditional_undoes_the_product() -> None:
+    above = tf.constant([-6.0, -1.0, 0.5, 4.0])
+    step = tf.constant([2.0, -3.0, 0.0, -8.0])
+    found = conditional_logit(joint_logit(above, step), above)
+    np.testing.assert_allclose(found, step, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_likelier_than_the_one_above_it_counts_as_almost_sure() -> None:
+    found = tf.sigmoid(conditional_logit(tf.constant([3.0]), tf.constant([-3.0])))
+    np.testing.assert_allclose(found, [1 - 1e-6], rtol=1e-6)
