@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfmtl.testing.tiny import POSITION
+
 ENTRIES: dict[str, dict[str, Any]] = {
     "MMoE": {
         "config": {
@@ -20,5 +22,17 @@ ENTRIES: dict[str, dict[str, Any]] = {
         "unknown_scenario": "mean_logit",
     },
     "SingleTask": {"config": {"units": [8], "tower_units": [4]}},
+    "WatchNext": {
+        "config": {
+            "bias_features": ["user"],
+            "shared_units": [8],
+            "num_experts": 3,
+            "expert_units": [8],
+            "tower_units": [4],
+            "gate_dropout": 0.0,
+        },
+        "dataset": {"more_features": [POSITION]},
+        "gates": ("gates",),
+    },
 }
 """Name in `tfmtl.models.MODELS` to attributes of `ModelConformance`."""

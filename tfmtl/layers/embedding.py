@@ -99,6 +99,7 @@ class FeatureEmbedding(keras.layers.Layer):
         partitions: Keep so many independent copies of every table; a row says which one
             it reads (one network per scenario).
         exclude: Features that are left out: they have no table here.
+        use_scenario: Whether the scenario's embedding is part of the flat input.
         width: Width of every table instead of the features' own (1: a linear model);
             sequences with attention are then pooled by their mean, as they are where
             their query is excluded.
@@ -114,6 +115,7 @@ class FeatureEmbedding(keras.layers.Layer):
         side_tables: Mapping[str, np.ndarray] | None = None,
         partitions: int = 1,
         exclude: Sequence[str] = (),
+        use_scenario: bool = True,
         width: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -124,6 +126,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.interaction = interaction
         self.partitions = partitions
         self.exclude = tuple(exclude)
+        self.use_scenario = use_scenario
         self.width = width
         kept = [f for f in manifest.dataset.features if f.name not in self.exclude]
         self._features = {f.name: f for f in kept}
@@ -184,7 +187,7 @@ class FeatureEmbedding(keras.layers.Layer):
             if isinstance(feature, VectorFeature) and feature.table is not None:
                 self._side[feature.name] = self._side_table(feature)
         scenario = self.manifest.dataset.scenario
-        if scenario is not None:
+        if scenario is not None and self.use_scenario:
             self._scenario_table = self.add_weight(
                 "scenario",
                 [len(scenario.values), scenario.dim],
@@ -237,7 +240,7 @@ class FeatureEmbedding(keras.layers.Layer):
             stacked = tf.stack(list(numbers.values()), axis=1)
             parts.append(tf.cast(stacked, self.compute_dtype))
         scenario, vector = self._scenario(features), None
-        if scenario is not None:
+        if self._scenario_table is not None:
             vector = self.scenario_vector(scenario)
             parts.append(vector)
         if not parts:

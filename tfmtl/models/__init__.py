@@ -7,12 +7,14 @@ from tfmtl.models.mmoe import MMoE
 from tfmtl.models.shared_bottom import SharedBottom
 from tfmtl.models.single_scenario import SingleScenario
 from tfmtl.models.single_task import SingleTask
+from tfmtl.models.watch_next import WatchNext
 
 MODELS: dict[str, type[MultiTaskModel]] = {
     "MMoE": MMoE,
     "SharedBottom": SharedBottom,
     "SingleScenario": SingleScenario,
     "SingleTask": SingleTask,
+    "WatchNext": WatchNext,
 }
 """Name in an experiment file to class."""
 

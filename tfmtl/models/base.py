@@ -10,8 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from tfmtl._keras import keras, tf
+from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import dropout_step
 from tfmtl.layers.embedding import Embedded, FeatureEmbedding
+from tfmtl.layers.estimates import EstimateHeads, EstimateTowers
 from tfmtl.layers.funnel import conditional_logit, joint_logit
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.towers import Towers
@@ -33,6 +35,11 @@ class ModelConfig(Spec):
     given_loss: Literal["conditional", "joint"] = "conditional"
     """Which output of a task with `given` gets the loss: `buy|click` over the rows with
     a click, or `buy` over all rows."""
+    estimates: dict[str, tuple[str, ...]] = {}
+    """Task to the tasks whose estimates its tower reads beside its own input. No
+    gradient flows back through an estimate: the reader cannot alter what it reads."""
+    estimate_form: Literal["logit", "probability"] = "logit"
+    """What is read of an estimate."""
 
 
 class ExtraLoss(NamedTuple):
@@ -91,6 +98,17 @@ class MultiTaskModel(keras.Model):
         self._cut: list[Any] = []
         self._inspect: dict[str, Any] = {}
         self._complete = False
+        self._check_estimates()
+        # Where no tower of ours reads the estimates, they are added to the logits.
+        self._estimate_heads: Any = None
+        if config.estimates:
+            self._estimate_heads = EstimateHeads(
+                [t.name for t in self.tasks],
+                config.estimates,
+                form=config.estimate_form,
+                seed=self.seed_for("estimates"),
+                name="estimates",
+            )
         self.embedding: Any = self.make_embedding("embedding")
 
     # === Parts that subclasses use ===
@@ -104,6 +122,7 @@ class MultiTaskModel(keras.Model):
         name: str,
         partitions: int = 1,
         exclude: Sequence[str] = (),
+        use_scenario: bool = True,
         width: int | None = None,
     ) -> FeatureEmbedding:
         """An embedding of all features; arguments as for `FeatureEmbedding`."""
@@ -115,6 +134,7 @@ class MultiTaskModel(keras.Model):
             side_tables=self._side_tables,
             partitions=partitions,
             exclude=exclude,
+            use_scenario=use_scenario,
             width=width,
             name=name,
         )
@@ -123,17 +143,72 @@ class MultiTaskModel(keras.Model):
         """Names of the features that describe the `user`, the `item`, the `context`."""
         return tuple(f.name for f in self.manifest.dataset.features if f.side in sides)
 
-    def make_towers(self) -> Towers:
+    def id_feature(self, side: str, chosen: str | None, where: str) -> str:
+        """The categorical feature that names the user or the item.
+
+        Args:
+            side: `user` or `item`.
+            chosen: The configured name; the side's only categorical feature where None.
+            where: The setting, for the message.
+
+        Raises:
+            ConfigError: There is no such feature, or more than one to choose from.
+        """
+        features = self.manifest.dataset.features
+        legal = [f.name for f in features if f.kind == "categorical"]
+        of_side = [
+            f.name for f in features if f.kind == "categorical" and f.side == side
+        ]
+        if chosen is None and len(of_side) == 1:
+            return of_side[0]
+        if chosen is None or chosen not in legal:
+            raise ConfigError(
+                f"`model.config.{where}` must name the categorical feature that "
+                f"identifies the {side}. Received: {chosen!r}; of that side: {of_side}, "
+                f"categorical: {legal}"
+            )
+        return chosen
+
+    def make_towers(self) -> Towers | EstimateTowers:
         """One tower a task, owned by `task/<name>`, started at the base rates."""
-        return Towers(
-            [f"task/{t.name}" for t in self.tasks],
-            self.config.tower_units,
-            [t.classes or 1 for t in self.tasks],
-            seed=self.seed_for("towers"),
-            dropout=self.config.dropout,
-            initial_bias=[self.initial_bias(t) for t in self.tasks],
-            name="towers",
-        )
+        owners = [f"task/{t.name}" for t in self.tasks]
+        outputs = [t.classes or 1 for t in self.tasks]
+        settings: dict[str, Any] = {
+            "seed": self.seed_for("towers"),
+            "dropout": self.config.dropout,
+            "initial_bias": [self.initial_bias(t) for t in self.tasks],
+            "name": "towers",
+        }
+        units, estimates = self.config.tower_units, self.config.estimates
+        if not estimates:
+            return Towers(owners, units, outputs, **settings)
+        self._estimate_heads = None
+        names = [t.name for t in self.tasks]
+        sources = [[names.index(s) for s in estimates.get(n, ())] for n in names]
+        form = self.config.estimate_form
+        return EstimateTowers(owners, units, outputs, sources, form=form, **settings)
+
+    def _check_estimates(self) -> None:
+        """Refuses unknown tasks and circles."""
+        names = [t.name for t in self.tasks]
+        estimates = self.config.estimates
+        unknown = {*estimates, *(s for v in estimates.values() for s in v)} - {*names}
+        if unknown:
+            raise ConfigError(
+                f"`model.config.estimates` names {sorted(unknown)}; tasks: {names}"
+            )
+        for task in estimates:
+            seen, ahead = set(), list(estimates[task])
+            while ahead:
+                source = ahead.pop()
+                if source == task:
+                    raise ConfigError(
+                        "`model.config.estimates` must not run in a circle. Received: "
+                        f"{task!r} reads itself by {sorted(seen | {source})}"
+                    )
+                if source not in seen:
+                    seen.add(source)
+                    ahead += estimates.get(source, ())
 
     def initial_bias(self, task: TaskSpec, scenario: str | None = None) -> float:
         """Where a task's output starts: the training split's log-odds, or mean."""
@@ -219,7 +294,7 @@ class MultiTaskModel(keras.Model):
             x = self.embed(features, training)
             if isinstance(x, Embedded):
                 self._inspect.update(x.inspect)
-            outputs = self.logits(x, training)
+            outputs = self._with_estimates(self.logits(x, training))
             # The first call creates all variables, those of training too.
             if training or not self._complete:
                 changed = self.training_outputs(x, outputs)
@@ -227,6 +302,16 @@ class MultiTaskModel(keras.Model):
                     outputs = {**outputs, **changed}
         self._complete = True
         return self._with_joints(self._with_conditionals(outputs))
+
+    def _with_estimates(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        if self._estimate_heads is None:
+            return outputs
+        names = {
+            t.name: t.conditional if t.conditional in outputs else t.name
+            for t in self.tasks
+        }
+        read = self._estimate_heads({t: outputs[name] for t, name in names.items()})
+        return {**outputs, **{names[t]: value for t, value in read.items()}}
 
     def _with_conditionals(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Adds `buy|click` where the architecture models only `buy` over all rows."""
