@@ -16,6 +16,18 @@ ENTRIES: dict[str, dict[str, Any]] = {
         },
         "gates": ("gates",),
     },
+    "RnR": {
+        "config": {"rating": ["like"], "units": 4},
+        "renamed": {"rating": ["long"]},
+        "dataset": {
+            "tasks": [
+                {"name": "click", "label": "click"},
+                {"name": "like", "label": "like"},
+                {"name": "buy", "label": "buy", "given": "click"},
+            ]
+        },
+        "unknown_scenario": "finite",
+    },
     "SharedBottom": {"config": {"bottom_units": [8], "tower_units": [4]}},
     "SingleScenario": {
         "config": {"units": [8], "tower_units": [4]},

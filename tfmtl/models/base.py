@@ -98,6 +98,7 @@ class MultiTaskModel(keras.Model):
         self._cut: list[Any] = []
         self._inspect: dict[str, Any] = {}
         self._complete = False
+        self._passed: set[str] = set()
         self._check_estimates()
         # Where no tower of ours reads the estimates, they are added to the logits.
         self._estimate_heads: Any = None
@@ -164,8 +165,8 @@ class MultiTaskModel(keras.Model):
         if chosen is None or chosen not in legal:
             raise ConfigError(
                 f"`model.config.{where}` must name the categorical feature that "
-                f"identifies the {side}. Received: {chosen!r}; of that side: {of_side}, "
-                f"categorical: {legal}"
+                f"identifies the {side}. Received: {chosen!r}; of that side: "
+                f"{of_side}, categorical: {legal}"
             )
         return chosen
 
@@ -289,7 +290,7 @@ class MultiTaskModel(keras.Model):
             appears twice, as `buy|click` and, multiplied up the funnel, as `buy`. In
             training, the outputs that `extra_losses` names are there too.
         """
-        self._cut, self._inspect = [], {}
+        self._cut, self._inspect, self._passed = [], {}, set()
         with dropout_step(self.step):
             x = self.embed(features, training)
             if isinstance(x, Embedded):
@@ -321,6 +322,8 @@ class MultiTaskModel(keras.Model):
                 continue
             assert task.given is not None
             above = by_name[task.given]
+            if self.trained_output(task) == task.conditional:
+                self._pass_on(above.name, outputs[above.name])
             outputs[task.conditional] = conditional_logit(
                 outputs[task.name], outputs[above.name]
             )
@@ -334,8 +337,18 @@ class MultiTaskModel(keras.Model):
             chain = [task]
             while (given := chain[-1].given) is not None:
                 chain.append(by_name[given])
+            if self.trained_output(task) == task.name:
+                for above in chain[1:]:
+                    self._pass_on(above.name, outputs[above.conditional])
             outputs[task.name] = joint_logit(*(outputs[t.conditional] for t in chain))
         return outputs
+
+    def _pass_on(self, task: str, logits: Any) -> None:
+        """Notes that another task's loss reads a task's output: its parts are shared,
+        and reach that loss through the output."""
+        if task not in self._passed:
+            self._passed.add(task)
+            self.keep_for_cut(logits)
 
     def trained_output(self, task: TaskSpec) -> str:
         """The output that gets a task's loss."""
@@ -369,7 +382,10 @@ class MultiTaskModel(keras.Model):
         """Group to trainable variables: a partition of `trainable_variables`.
 
         Groups: `embedding`, `embedding/<feature>`, `shared`, `gate/<task>`,
-        `task/<task>`, `scenario/<scenario>`, `cell/<scenario>/<task>`.
+        `task/<task>`, `scenario/<scenario>`, `cell/<scenario>/<task>`. What belongs to a
+        task alone is reached by that task's loss alone: where the loss of `buy` is on
+        the product with `click`, the parts of `click` count as shared. A layer may
+        name an owner `shared/<name>`, to tell the variables of shared members apart.
 
         Raises:
             ValueError: The model has not been called yet, or a layer claims a variable
@@ -381,7 +397,8 @@ class MultiTaskModel(keras.Model):
         owner_of: dict[Any, str] = {}
         for layer in self._flatten_layers(include_self=False, recursive=False):
             claims = getattr(layer, "variable_groups", None)
-            for group, variables in (claims() if claims else {}).items():
+            for owner, variables in (claims() if claims else {}).items():
+                group = self._group_of(owner)
                 for variable in variables:
                     if variable.ref() in owner_of:
                         raise ValueError(
@@ -394,3 +411,13 @@ class MultiTaskModel(keras.Model):
         if rest:
             groups["shared"] = groups.get("shared", []) + rest
         return groups
+
+    def _group_of(self, owner: str) -> str:
+        """The group of what a layer says belongs to `owner`."""
+        kind, _, name = owner.partition("/")
+        if kind == "cell":
+            scenario, _, task = name.partition("/")
+            return f"scenario/{scenario}" if task in self._passed else owner
+        if kind == "shared" or (kind in ("task", "gate") and name in self._passed):
+            return "shared"
+        return owner

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from tfmtl._keras import tf
 from tfmtl.errors import ConfigError
+from tfmtl.layers.bias_table import BiasTable
 from tfmtl.layers.dropout import step_seed
 from tfmtl.layers.embedding import Embedded
 from tfmtl.layers.gate import Gates
-from tfmtl.layers.position import BiasTable
 from tfmtl.layers.stacked import StackedMLP
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 

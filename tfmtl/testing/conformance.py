@@ -86,6 +86,8 @@ class ModelConformance:
         config: Settings small enough for a test.
         dataset: Parts of the tiny data set's specification to replace, such as `tasks`
             for a model that needs a funnel; labels are click, like and buy.
+        renamed: Settings that name tasks, for the test on the three independent tasks
+            click, click_long and long.
         gates: Names in `inspect()` of weights [..., E] that sum to 1 over E.
         unknown_scenario: What a row of an unknown scenario gets. `embedding`: the
             scenario is read through its embedding alone, so the answer is that of the
@@ -96,6 +98,7 @@ class ModelConformance:
     model: ClassVar[type[MultiTaskModel]]
     config: ClassVar[dict[str, Any]] = {}
     dataset: ClassVar[dict[str, Any]] = {}
+    renamed: ClassVar[dict[str, Any]] = {}
     gates: ClassVar[tuple[str, ...]] = ()
     unknown_scenario: ClassVar[Literal["embedding", "mean_logit", "finite"]] = (
         "embedding"
@@ -277,7 +280,7 @@ class ModelConformance:
         manifest = self.tiny().manifest.model_copy(
             update={"dataset": tiny_spec(**{**self.dataset, "tasks": tasks})}
         )
-        model = self.make(manifest=manifest)
+        model = self.make(manifest=manifest, **self.renamed)
         groups = model.variable_groups()
         with tf.GradientTape() as tape:
             outputs = model(self.tiny().batch.features)

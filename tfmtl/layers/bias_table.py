@@ -1,4 +1,4 @@
-"""The shallow tower that takes position bias out of the main tower's logits."""
+"""One number per id and task: position bias, popularity, rating habits."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from tfmtl._keras import keras, tf
 class BiasTable(keras.layers.Layer):
     """One number per row of a table and owner: index [B] -> [B, T].
 
-    Starts at zero: at first no position is better than another.
+    An update touches only the rows of the batch.
 
     Args:
         owners: Groups of the columns (`task/click`), T of them.
         rows: R, rows of the table.
+        initial: What each column starts at; zeros if None.
     """
 
-    def __init__(self, owners: Sequence[str], rows: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        owners: Sequence[str],
+        rows: int,
+        initial: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.owners = tuple(owners)
         self.rows = rows
+        self.initial = tuple(initial) if initial is not None else (0.0,) * len(owners)
         self._columns: list[Any] = []
 
     def build(self, input_shape: Any) -> None:
@@ -29,16 +37,20 @@ class BiasTable(keras.layers.Layer):
             self.add_weight(
                 f"{owner}/bias",
                 [self.rows],
-                initializer="zeros",
+                initializer=keras.initializers.Constant(start),
                 dtype=tf.float32,
                 experimental_autocast=False,
             )
-            for owner in self.owners
+            for owner, start in zip(self.owners, self.initial)
         ]
         super().build(input_shape)
 
     def call(self, index: Any) -> Any:
-        return tf.gather(tf.stack(self._columns, axis=1), index)  # [B, T]
+        """Looks up; an index outside the table is row 0."""
+        index = tf.cast(index, tf.int32)
+        index = tf.where((index >= 0) & (index < self.rows), index, 0)
+        # A gather each: of the stacked columns, the gradient would be dense.
+        return tf.stack([tf.gather(c, index) for c in self._columns], axis=1)  # [B, T]
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """Owner to its column."""
