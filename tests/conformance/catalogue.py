@@ -16,6 +16,9 @@ ENTRIES: dict[str, dict[str, Any]] = {
         },
         "gates": ("gates",),
     },
+    "MRAN": {
+        "config": {"width": 8, "heads": 2, "tower_units": [4], "attention_l2": 0.1}
+    },
     "RnR": {
         "config": {"rating": ["like"], "units": 4},
         "renamed": {"rating": ["long"]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 from tfmtl.models.mmoe import MMoE
+from tfmtl.models.mran import MRAN
 from tfmtl.models.rnr import RnR
 from tfmtl.models.shared_bottom import SharedBottom
 from tfmtl.models.single_scenario import SingleScenario
@@ -12,6 +13,7 @@ from tfmtl.models.watch_next import WatchNext
 
 MODELS: dict[str, type[MultiTaskModel]] = {
     "MMoE": MMoE,
+    "MRAN": MRAN,
     "RnR": RnR,
     "SharedBottom": SharedBottom,
     "SingleScenario": SingleScenario,
