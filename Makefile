@@ -2,7 +2,7 @@
 #
 #   make demo    the main job on simulated logs, to predictions over REST
 #   make test    all tests
-#   make bench   the figures of the README
+#   make bench   every promised figure and its target; ARGS="--raw DIR --full --tests"
 #   make lint    style, types and import contracts
 #
 # Another interpreter: make setup PYTHON=/path/to/python3.11

@@ -11,6 +11,7 @@ import base64
 import http.client
 import json
 import re
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Mapping
@@ -25,9 +26,12 @@ from tfmtl.errors import ConfigError, ServingError
 __all__ = ["Client", "GrpcClient", "InputSpec", "Prediction", "RequestRefused", "Row"]
 
 _MODEL_PATH = re.compile(
-    r"(?P<prefix>.*?)/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+))?"
+    r"(?P<prefix>.*?)/v1/models/(?P<model>[^/:]+)"
+    r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
     r"(?::predict|/metadata)?"
 )
+# A proxy without a server behind it, and a server that is starting or overloaded.
+_TEMPORARY = frozenset({502, 503})
 # What a server that closed an idle connection looks like to the next request on it.
 _STALE = (
     http.client.RemoteDisconnected,
@@ -46,14 +50,21 @@ class Client(RowClient):
             "http://localhost:8501/v1/models/ranker", with or without ":predict".
         model: The model's name, unless `url` has it.
         version: A version; None is the newest that is served.
-        timeout: Seconds for one request.
+        label: A version's label, as TensorFlow Serving's models.config gives it.
+        timeout: Seconds to wait for the connection, and then for each part of the
+            answer.
+        retries: How often a request is sent again that found no server or an
+            overloaded one (502, 503). What ran out of time is not sent again.
+        headers: Sent with every request, such as an authorization.
+        ssl_context: For https; None trusts what the system trusts.
         signature: The signature to call.
         inputs: The signature's inputs, instead of asking the server for them.
         defaults: Values for inputs that a row lacks, instead of "missing".
         unknown: "error" refuses rows with keys that are no input, "ignore" drops them.
-        sequence_length: The one length of all lists. A server that batches requests
-            needs it, see `serving/config/batching.config`; None pads each request to
-            its longest list.
+        sequence_length: The one length of all lists, to which they are padded and
+            cut. A server that batches requests needs it, see
+            `serving/config/batching.config`; the longest `max_length` of the experiment
+            loses nothing. None pads each request to its longest list.
         batch_size: Rows per request; more rows are sent in several requests.
 
     Raises:
@@ -66,7 +77,11 @@ class Client(RowClient):
         model: str | None = None,
         version: int | None = None,
         *,
+        label: str | None = None,
         timeout: float = 30.0,
+        retries: int = 0,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         signature: str = "serving_default",
         inputs: Mapping[str, InputSpec] | None = None,
         defaults: Row | None = None,
@@ -81,6 +96,7 @@ class Client(RowClient):
             unknown=unknown,
             sequence_length=sequence_length,
             batch_size=batch_size,
+            retries=retries,
         )
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -88,19 +104,30 @@ class Client(RowClient):
                 "`url` must look like http://host:8501 or "
                 f"http://host:8501/v1/models/NAME. Received: {url!r}."
             )
-        prefix, in_url, version_in_url = _split_path(parts.path, url)
-        self.model = model or in_url
+        prefix, in_url = _split_path(parts.path, url)
+        self.model = model or in_url.get("model")
         if self.model is None:
             raise ConfigError(
                 "`model` must name the model, or `url` must end in /v1/models/NAME. "
                 f"Received: {url!r} without a model."
             )
-        self.version = version_in_url if version is None else version
+        if version is None and label is None:
+            version = int(in_url["version"]) if "version" in in_url else None
+            label = in_url.get("label")
+        if version is not None and label is not None:
+            raise ConfigError(
+                "`version` and `label` must not both be given. "
+                f"Received: {version}, {label!r}."
+            )
+        self.version, self.label = version, label
         self._scheme, self._host, self._port = parts.scheme, parts.hostname, parts.port
-        self._timeout = timeout
+        self._timeout, self._ssl_context = timeout, ssl_context
+        self._headers = dict(headers or {})
         self._path = f"{prefix}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             self._path += f"/versions/{self.version}"
+        if self.label is not None:
+            self._path += f"/labels/{urllib.parse.quote(self.label, safe='')}"
         self._local = threading.local()
 
     def __enter__(self) -> Client:
@@ -164,6 +191,11 @@ class Client(RowClient):
     def _request(
         self, method: str, suffix: str, body: bytes | None = None
     ) -> dict[str, Any]:
+        return self._persist(lambda: self._request_once(method, suffix, body))
+
+    def _request_once(
+        self, method: str, suffix: str, body: bytes | None
+    ) -> dict[str, Any]:
         """One request; a connection that went stale while idle is replaced once."""
         path = self._path + suffix
         where = f"{self._scheme}://{self._host}:{self._port or ''}{path}"
@@ -178,7 +210,8 @@ class Client(RowClient):
             self.close()
             raise RequestRefused(
                 f"{where} cannot be reached: {error or type(error).__name__}. "
-                "Is the server running?"
+                "Is the server running?",
+                temporary=True,
             ) from error
         try:
             document = json.loads(text)
@@ -186,13 +219,19 @@ class Client(RowClient):
             document = {"error": text[:500].decode("utf-8", errors="replace")}
         if status != 200 or not isinstance(document, dict):
             message = document.get("error") if isinstance(document, dict) else document
-            raise RequestRefused(f"{where} answered {status}: {message}", status)
+            raise RequestRefused(
+                f"{where} answered {status}: {message}",
+                status,
+                temporary=status in _TEMPORARY,
+            )
         return document
 
     def _exchange(
         self, method: str, path: str, body: bytes | None
     ) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         reused = getattr(self._local, "connection", None) is not None
         try:
             connection = self._connection()
@@ -211,12 +250,17 @@ class Client(RowClient):
         connection: http.client.HTTPConnection | None
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            make = (
-                http.client.HTTPSConnection
-                if self._scheme == "https"
-                else http.client.HTTPConnection
-            )
-            connection = make(self._host, self._port, timeout=self._timeout)
+            if self._scheme == "https":
+                connection = http.client.HTTPSConnection(
+                    self._host,
+                    self._port,
+                    timeout=self._timeout,
+                    context=self._ssl_context,
+                )
+            else:
+                connection = http.client.HTTPConnection(
+                    self._host, self._port, timeout=self._timeout
+                )
             self._local.connection = connection
         return connection
 
@@ -227,15 +271,16 @@ def _base64(value: object) -> dict[str, str]:
     raise TypeError(f"{type(value).__name__} has no place in a request")
 
 
-def _split_path(path: str, url: str) -> tuple[str, str | None, int | None]:
+def _split_path(path: str, url: str) -> tuple[str, dict[str, str]]:
+    """What stands before /v1, and the model, version and label that the path names."""
     match = _MODEL_PATH.fullmatch(path.rstrip("/"))
     if match:
-        version = match["version"]
-        model = urllib.parse.unquote(match["model"])
-        return match["prefix"], model, None if version is None else int(version)
+        found = {name: text for name, text in match.groupdict().items() if text}
+        prefix = found.pop("prefix", "")
+        return prefix, {name: urllib.parse.unquote(t) for name, t in found.items()}
     if "/v1/" in path:
         raise ConfigError(
-            "`url` must end in /v1/models/NAME, /v1/models/NAME/versions/N or be the "
-            f"server's address. Received: {url!r}."
+            "`url` must end in /v1/models/NAME, with /versions/N or /labels/LABEL "
+            f"behind it or not, or be the server's address. Received: {url!r}."
         )
-    return path.rstrip("/"), None, None
+    return path.rstrip("/"), {}

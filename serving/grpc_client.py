@@ -18,7 +18,11 @@ class GrpcClient(RowClient):
         target: The server's gRPC address, such as "localhost:8500".
         model: The model's name.
         version: A version; None is the newest that is served.
+        label: A version's label, as TensorFlow Serving's models.config gives it.
         timeout: Seconds for one request.
+        retries: How often a request is sent again that found no server or an
+            overloaded one. What ran out of time is not sent again.
+        credentials: `grpc.ChannelCredentials` for TLS; None sends in the clear.
         max_message_bytes: The largest answer to accept.
         signature: As for `Client`, like all further arguments.
         inputs: The signature's inputs.
@@ -37,7 +41,10 @@ class GrpcClient(RowClient):
         model: str,
         version: int | None = None,
         *,
+        label: str | None = None,
         timeout: float = 30.0,
+        retries: int = 0,
+        credentials: Any = None,
         max_message_bytes: int = 64 * 2**20,
         signature: str = "serving_default",
         inputs: Mapping[str, InputSpec] | None = None,
@@ -53,7 +60,13 @@ class GrpcClient(RowClient):
             unknown=unknown,
             sequence_length=sequence_length,
             batch_size=batch_size,
+            retries=retries,
         )
+        if version is not None and label is not None:
+            raise ConfigError(
+                "`version` and `label` must not both be given. "
+                f"Received: {version}, {label!r}."
+            )
         try:
             import grpc
             from tensorflow_serving.apis import prediction_service_pb2_grpc as service
@@ -62,13 +75,17 @@ class GrpcClient(RowClient):
                 "gRPC needs the packages grpcio and tensorflow-serving-api "
                 f"({error}); REST does not: use `Client`."
             ) from error
-        self.model, self.version, self._timeout = model, version, timeout
-        self._target = target
-        self._channel = grpc.insecure_channel(
-            target, options=[("grpc.max_receive_message_length", max_message_bytes)]
+        self.model, self.version, self.label = model, version, label
+        self._target, self._timeout = target, timeout
+        options = [("grpc.max_receive_message_length", max_message_bytes)]
+        self._channel = (
+            grpc.insecure_channel(target, options=options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options=options)
         )
         self._stub = service.PredictionServiceStub(self._channel)
         self._rpc_error = grpc.RpcError
+        self._unavailable = grpc.StatusCode.UNAVAILABLE
 
     def __enter__(self) -> GrpcClient:
         return self
@@ -128,8 +145,13 @@ class GrpcClient(RowClient):
         spec.name = self.model
         if self.version is not None:
             spec.version.value = self.version
+        if self.label is not None:
+            spec.version_label = self.label
 
     def _call(self, method: Any, request: Any) -> Any:
+        return self._persist(lambda: self._call_once(method, request))
+
+    def _call_once(self, method: Any, request: Any) -> Any:
         try:
             return method(request, timeout=self._timeout)
         except self._rpc_error as error:
@@ -137,6 +159,7 @@ class GrpcClient(RowClient):
             raise RequestRefused(
                 f"{self._target} answered {code.name}: {error.details()}",
                 code.value[0],
+                temporary=code == self._unavailable,
             ) from error
 
 

@@ -1,4 +1,8 @@
-"""Starts a server for a model: TensorFlow Serving where it is installed, else ours."""
+"""Starts a server for a model: the embedded one, or TensorFlow Serving.
+
+`tensorflow_model_server` has flags for its ports, but none for the address: it listens
+on all interfaces. So it is not started unless that is wanted, or it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Literal
 
+from serving.limits import MAX_BODY_BYTES
 from tfmtl.errors import ConfigError, ServingError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +28,7 @@ BINARY = "tensorflow_model_server"
 Server = Literal["auto", "tensorflow_model_server", "embedded"]
 Versions = Literal["latest", "all"] | Sequence[int]
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = ("0.0.0.0", "::", "")
 _STOP_SECONDS = 30.0
 
 
@@ -63,6 +68,7 @@ def plan(
     grpc_port: int = 8500,
     server: Server = "auto",
     poll_seconds: float = 1.0,
+    max_body_bytes: int | None = None,
     monitoring_config: str | os.PathLike[str] | None = None,
     batching_config: str | os.PathLike[str] | None = None,
 ) -> Plan:
@@ -92,8 +98,11 @@ def plan(
             f"must then be on PATH. Received: {server!r}."
         )
     model = directory.resolve().name if name is None else name
-    if binary is None:
-        return _embedded_plan(model, rest_port, monitoring_config, batching_config)
+    if binary is None or (server == "auto" and host not in _EVERYWHERE):
+        notes = [_why_embedded(host, binary)] if server == "auto" else []
+        return _embedded_plan(
+            model, rest_port, notes, monitoring_config, batching_config
+        )
     command = [
         binary,
         f"--port={grpc_port}",
@@ -108,10 +117,16 @@ def plan(
         command.append("--enable_batching=true")
         command.append(f"--batching_parameters_file={os.path.abspath(batching_config)}")
     notes = []
-    if host in _LOOPBACK:
+    if host not in _EVERYWHERE:
         notes.append(
-            f"{BINARY} has no option for the address: it listens on all interfaces. "
-            "Close the ports to others, or choose the embedded server."
+            f"{BINARY} has no option for the address: it listens on all interfaces, "
+            f"not on {host} alone. Close the ports to others, or choose the embedded "
+            "server."
+        )
+    if max_body_bytes is not None:
+        notes.append(
+            f"{BINARY} has no option for the size of a request: let a proxy refuse "
+            f"what is larger than {max_body_bytes} bytes."
         )
     return Plan(
         "tensorflow_model_server", tuple(command), model, rest_port, grpc_port,
@@ -119,15 +134,25 @@ def plan(
     )  # fmt: skip
 
 
+def _why_embedded(host: str, binary: str | None) -> str:
+    if binary is None:
+        return f"Install {BINARY} for gRPC, batching and monitoring."
+    return (
+        f"{binary} is not started: it would listen on all interfaces, not on {host} "
+        f"alone. Ask for it by the server {BINARY!r}, or by the host 0.0.0.0."
+    )
+
+
 def _embedded_plan(
     model: str,
     rest_port: int,
+    notes: list[str],
     monitoring_config: str | os.PathLike[str] | None,
     batching_config: str | os.PathLike[str] | None,
 ) -> Plan:
     notes = [
-        f"The embedded server answers TensorFlow Serving's REST API; it has no gRPC. "
-        f"Install {BINARY} for gRPC, batching and monitoring."
+        "The embedded server answers TensorFlow Serving's REST API; it has no gRPC.",
+        *notes,
     ]
     for option, path in (
         ("monitoring_config", monitoring_config),
@@ -148,6 +173,7 @@ def launch(
     server: Server = "auto",
     versions: Versions = "latest",
     poll_seconds: float = 1.0,
+    max_body_bytes: int | None = None,
     monitoring_config: str | os.PathLike[str] | None = None,
     batching_config: str | os.PathLike[str] | None = None,
 ) -> Plan:
@@ -156,12 +182,16 @@ def launch(
     Args:
         model_dir: Holds one directory per version, named by an integer.
         name: The model's name; by default the directory's.
-        host: The embedded server's address. TensorFlow Serving listens on all.
+        host: The address to listen on; "0.0.0.0" is every interface.
         rest_port: The port of the REST API.
         grpc_port: The port of gRPC, which only TensorFlow Serving has.
-        server: "auto" takes `tensorflow_model_server` where it is on PATH.
+        server: "auto" takes `tensorflow_model_server` where it is on PATH and `host`
+            is every interface, since it listens on all of them whatever `host` says;
+            elsewhere the embedded server.
         versions: "latest", "all" or a list of versions.
         poll_seconds: How often the directory is looked at.
+        max_body_bytes: The embedded server answers 413 to a larger request; None is
+            `serving.limits.MAX_BODY_BYTES`. TensorFlow Serving has no such option.
         monitoring_config: A file for `--monitoring_config_file`.
         batching_config: A file for `--batching_parameters_file`; turns batching on.
 
@@ -181,6 +211,7 @@ def launch(
         grpc_port=grpc_port,
         server=server,
         poll_seconds=poll_seconds,
+        max_body_bytes=max_body_bytes,
         monitoring_config=monitoring_config,
         batching_config=batching_config,
     )
@@ -196,6 +227,7 @@ def launch(
             rest_port=rest_port,
             versions=versions,
             poll_seconds=poll_seconds,
+            max_body_bytes=MAX_BODY_BYTES if max_body_bytes is None else max_body_bytes,
         )
         return chosen
     with tempfile.TemporaryDirectory(prefix="tfmtl-serving-") as folder:

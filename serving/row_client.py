@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from serving.rows import InputSpec, Unknown, encode_rows
 from tfmtl.errors import ConfigError, ServingError
 
 Row = Mapping[str, object]
 Prediction = dict[str, Any]
+_Answer = TypeVar("_Answer")
+
+# What a server says to a request that another version may take: HTTP's 400 and 404;
+# gRPC's INVALID_ARGUMENT, NOT_FOUND and FAILED_PRECONDITION.
+_MISFITS = frozenset({400, 404, 3, 5, 9})
+_FIRST_WAIT_SECONDS = 0.05
 
 
 class RequestRefused(ServingError):
@@ -17,11 +26,16 @@ class RequestRefused(ServingError):
 
     Attributes:
         status: The HTTP status or gRPC's code number; None without an answer.
+        temporary: Whether the same request may succeed a moment later: there was no
+            connection, or the server is starting or overloaded.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, status: int | None = None, *, temporary: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.temporary = temporary
 
 
 class RowClient:
@@ -36,12 +50,15 @@ class RowClient:
         unknown: Unknown,
         sequence_length: int | None,
         batch_size: int,
+        retries: int,
     ) -> None:
         if batch_size < 1 or (sequence_length is not None and sequence_length < 1):
             raise ConfigError(
                 "`batch_size` and `sequence_length` must be positive. Received: "
                 f"{batch_size}, {sequence_length}."
             )
+        if retries < 0:
+            raise ConfigError(f"`retries` must not be negative. Received: {retries}.")
         if unknown not in ("error", "ignore"):
             raise ConfigError(
                 f"`unknown` must be 'error' or 'ignore'. Received: {unknown!r}."
@@ -53,6 +70,7 @@ class RowClient:
         self._unknown: Unknown = unknown
         self._sequence_length = sequence_length
         self._batch_size = batch_size
+        self._retries = retries
 
     def _signatures(self) -> Mapping[str, Any]:
         raise NotImplementedError
@@ -73,13 +91,24 @@ class RowClient:
         return parse_inputs(self._signature())
 
     def _signature(self) -> Mapping[str, Any]:
-        if self._signature_json is None:
-            self._signature_json = find_signature(self._signatures(), self.signature)
-        return self._signature_json
+        return self._signature_json or self._fresh_signature()
 
     def _fresh_signature(self) -> Mapping[str, Any]:
-        self._signature_json = None
-        return self._signature()
+        found = find_signature(self._signatures(), self.signature)
+        self._signature_json = found
+        return found
+
+    def _persist(self, send: Callable[[], _Answer]) -> _Answer:
+        """Sends up to `retries` times more, with longer and longer waits."""
+        for attempt in itertools.count():
+            try:
+                return send()
+            except RequestRefused as error:
+                if not error.temporary or attempt >= self._retries:
+                    raise
+            # Drawn, so that clients that failed together do not come back together.
+            time.sleep(_FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1.0))
+        raise AssertionError("unreachable")
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """Predicts for rows of raw features.
@@ -118,11 +147,17 @@ class RowClient:
         known = self._signature_json
         try:
             return self._encode_and_send(rows, start)
-        except (RequestRefused, ConfigError):
+        except (RequestRefused, ConfigError) as error:
             # A new version may have other inputs than the one that was asked about.
             if self._given_inputs is not None or known is None:
                 raise
-            if self._fresh_signature() == known:
+            if isinstance(error, RequestRefused) and error.status not in _MISFITS:
+                raise
+            try:
+                unchanged = self._fresh_signature() == known
+            except ServingError:
+                unchanged = True
+            if unchanged:
                 raise
         return self._encode_and_send(rows, start)
 
@@ -158,9 +193,12 @@ def find_signature(signatures: Mapping[str, Any], name: str) -> Mapping[str, Any
 def parse_inputs(signature: Mapping[str, Any]) -> dict[str, InputSpec]:
     """The inputs of a signature as the metadata request shows it."""
     return {
-        name: InputSpec(
+        name: InputSpec.of(
             info["dtype"],
-            tuple(int(dim["size"]) for dim in info["tensor_shape"].get("dim", ())),
+            [
+                (int(dim["size"]), dim.get("name", ""))
+                for dim in info["tensor_shape"].get("dim", ())
+            ],
         )
         for name, info in sorted(signature["inputs"].items())
     }

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.schema.canonical import canonical_string
+from tfmtl.schema.kept import Kept
 
 Unknown = Literal["error", "ignore"]
 
@@ -36,10 +37,22 @@ class InputSpec:
     Attributes:
         dtype: TensorFlow's name of the type, such as "DT_STRING".
         shape: The dimensions with the batch first; -1 is unknown.
+        keep: Of a list, which of its values the model reads; None where the model does
+            not say.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    keep: Kept | None = None
+
+    @classmethod
+    def of(cls, dtype: str, dimensions: Iterable[tuple[int, str]]) -> InputSpec:
+        """The input that a signature describes by size and name of each dimension."""
+        sizes, names = [], [""]
+        for size, name in dimensions:
+            sizes.append(size)
+            names.append(name)
+        return cls(dtype, tuple(sizes), Kept.parse(names[-1]))
 
     @property
     def is_list(self) -> bool:
@@ -83,16 +96,22 @@ def encode_rows(
         inputs: The signature's inputs by name.
         defaults: Values for inputs that a row lacks, instead of "missing".
         unknown: "error" refuses keys that are no input, "ignore" drops them.
-        sequence_length: Pads (and cuts, keeping the newest) every list to this length;
+        sequence_length: Pads every list to this length, and cuts longer ones to it;
             None pads to the longest list of `rows`.
         first_row: Number of the first row in error messages.
+
+    What a list holds beyond what the model reads is left out: of a set it reads the
+    first values, of a sequence the last, after dropping what is missing. Lists of one
+    sequence stay aligned.
 
     Returns:
         Lists of B values, or of B lists of L values. Strings may be bytes where the
         row held bytes that are not text.
 
     Raises:
-        ConfigError: A key or a value does not fit; the message names row and key.
+        ConfigError: A key or a value does not fit, aligned lists have unequal lengths,
+            or a list is too long and the model does not say which end to keep; the
+            message names row and key.
     """
     defaults = defaults or {}
     _check_defaults(defaults, inputs)
@@ -104,7 +123,9 @@ def encode_rows(
             _value(row.get(name), spec, defaults.get(name), f"rows[{index}][{name!r}]")
             for index, row in enumerate(rows, first_row)
         ]
-    _pad(columns, inputs, sequence_length)
+    for names in _aligned(inputs):
+        _keep(columns, names, inputs, sequence_length, first_row)
+    _pad(columns, inputs, sequence_length, first_row)
     return columns
 
 
@@ -240,10 +261,61 @@ def _whole(value: object) -> int | None:
     return None
 
 
+def _aligned(inputs: Mapping[str, InputSpec]) -> list[list[str]]:
+    """The lists that are kept or dropped together; the one that decides comes first.
+
+    Raises:
+        ConfigError: The list that decides is none of the inputs.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, spec in inputs.items():
+        if spec.is_list and spec.keep is not None:
+            groups.setdefault(spec.keep.of, []).append(name)
+    for leader, names in groups.items():
+        if leader not in names:
+            raise ConfigError(
+                "`inputs`: a list must keep values of itself or of another list that "
+                f"says so. Received: {names[0]!r} keeps the {inputs[names[0]].keep}."
+            )
+        names.sort(key=lambda name: name != leader)
+    return list(groups.values())
+
+
+def _keep(
+    columns: dict[str, list[Any]],
+    names: list[str],
+    inputs: Mapping[str, InputSpec],
+    sequence_length: int | None,
+    first_row: int,
+) -> None:
+    """Leaves in aligned lists what the model reads, at most `sequence_length` of it."""
+    keep = inputs[names[0]].keep
+    assert keep is not None
+    limit = min(keep.count, sequence_length or keep.count)
+    missing = _missing(inputs[names[0]], f"the padding of {names[0]!r}")
+    for row, values in enumerate(columns[names[0]]):
+        places = [
+            place
+            for place, value in enumerate(values)
+            if value != missing and value == value
+        ]
+        places = places[:limit] if keep.end == "first" else places[-limit:]
+        for name in names:
+            cells = columns[name][row]
+            if cells and values and len(cells) != len(values):
+                raise ConfigError(
+                    f"rows[{row + first_row}][{name!r}] must be as long as "
+                    f"{names[0]!r}, {len(values)}: the two are one sequence. "
+                    f"Received: {len(cells)} values."
+                )
+            columns[name][row] = [cells[place] for place in places] if cells else []
+
+
 def _pad(
     columns: dict[str, list[Any]],
     inputs: Mapping[str, InputSpec],
     sequence_length: int | None,
+    first_row: int,
 ) -> None:
     """Pads all lists to one length: aligned columns stay aligned, absent ones too."""
     names = [name for name, spec in inputs.items() if spec.is_list]
@@ -253,7 +325,11 @@ def _pad(
         length = max(1, max(longest, default=0))
     for name in names:
         missing = _missing(inputs[name], f"the padding of {name!r}")
-        columns[name] = [
-            values[-length:] + [missing] * (length - len(values))
-            for values in columns[name]
-        ]
+        for row, values in enumerate(columns[name]):
+            if len(values) > length:
+                raise ConfigError(
+                    f"rows[{row + first_row}][{name!r}] must hold at most "
+                    f"`sequence_length` values, {length}: the model does not say which "
+                    f"of them it reads. Received: {len(values)}."
+                )
+            columns[name][row] = values + [missing] * (length - len(values))

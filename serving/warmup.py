@@ -133,9 +133,9 @@ def read_inputs(version_dir: pathlib.Path, signature: str) -> dict[str, InputSpe
             f"`signature` must be one of {', '.join(names)}. Received: {signature!r}."
         )
     return {
-        name: InputSpec(
+        name: InputSpec.of(
             types_pb2.DataType.Name(info.dtype),
-            tuple(dim.size for dim in info.tensor_shape.dim),
+            [(dim.size, dim.name) for dim in info.tensor_shape.dim],
         )
         for name, info in sorted(signatures[signature].inputs.items())
     }

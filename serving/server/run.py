@@ -15,13 +15,13 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from serving.limits import MAX_BODY_BYTES
 from serving.server.app import create_app
 from serving.server.registry import Registry, Versions
 from tfmtl.errors import ConfigError, ServingError
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MAX_BODY_BYTES = 64 * 2**20
 _STARTUP_SECONDS = 30.0
 # Connections that wait while the model is being loaded, or in a burst.
 _BACKLOG = 2048
@@ -35,7 +35,7 @@ def serve(
     rest_port: int = 8501,
     versions: Versions = "latest",
     poll_seconds: float = 1.0,
-    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    max_body_bytes: int = MAX_BODY_BYTES,
     threads: int | None = None,
 ) -> None:
     """Serves a model until SIGINT or SIGTERM; requests in flight are finished.
@@ -93,7 +93,7 @@ def running(
     port: int = 0,
     versions: Versions = "latest",
     poll_seconds: float = 1.0,
-    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    max_body_bytes: int = MAX_BODY_BYTES,
     threads: int | None = None,
 ) -> Iterator[str]:
     """Serves a model from a background thread while the block runs.

@@ -134,14 +134,6 @@ def test_a_share_of_the_positions_is_dropped_and_changes_with_the_step() -> None
     assert (masks[0] != masks[1]).any()
 
 
-def test_the_tower_is_not_saved_for_serving() -> None:
-    model = watch_next()
-    before = model(features())
-    model.drop_training_only()
-    assert not [v for v in model.variables if "position_tower" in v.name]
-    np.testing.assert_array_equal(model(features())["click"], before["click"])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

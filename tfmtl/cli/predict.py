@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -37,7 +38,15 @@ def predict(url: str, rows: pathlib.Path) -> None:
     from serving.client import Client
 
     with Client(url) as client:
-        print_json(client.predict(_read(rows)))
+        answers = client.predict(_read(rows))
+    print_json([{name: _finite(v) for name, v in row.items()} for row in answers])
+
+
+def _finite(value: Any) -> Any:
+    """An output as JSON has it: null for what is no number."""
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read(path: pathlib.Path) -> list[dict[str, Any]]:

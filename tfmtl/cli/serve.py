@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from serving.limits import MAX_BODY_BYTES
 from tfmtl.cli.base import IN_FOLDER, Command, example
 
 _PORT = click.IntRange(0, 65535)
@@ -15,11 +16,21 @@ _PORT = click.IntRange(0, 65535)
 
 @click.command(
     cls=Command,
-    epilog=example("tfmtl serve model", "tfmtl serve model --rest-port 9000"),
+    epilog=example(
+        "tfmtl serve model",
+        "tfmtl serve model --rest-port 9000 --max-body-mib 4",
+        "tfmtl serve model --server tensorflow_model_server --host 0.0.0.0",
+    ),
 )
 @click.argument("model_dir", type=IN_FOLDER)
 @click.option("--rest-port", type=_PORT, default=8501, show_default=True)
-@click.option("--grpc-port", type=_PORT, default=8500, show_default=True)
+@click.option(
+    "--grpc-port",
+    type=_PORT,
+    default=8500,
+    show_default=True,
+    help="Of tensorflow_model_server; the embedded server has no gRPC.",
+)
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -32,6 +43,14 @@ _PORT = click.IntRange(0, 65535)
     type=click.Choice(["auto", "embedded", "tensorflow_model_server"]),
     default="auto",
     show_default=True,
+    help="tensorflow_model_server listens on every interface, whatever --host says; "
+    "auto takes it only with --host 0.0.0.0, and where it is installed.",
+)
+@click.option(
+    "--max-body-mib",
+    type=click.IntRange(min=1),
+    help="The embedded server answers 413 to a larger request. tensorflow_model_server "
+    f"has no such limit.  [default: {MAX_BODY_BYTES // 2**20}]",
 )
 def serve(
     model_dir: pathlib.Path,
@@ -40,12 +59,14 @@ def serve(
     host: str,
     name: str | None,
     server: str,
+    max_body_mib: int | None,
 ) -> None:
     """Serve MODEL_DIR over TensorFlow Serving's API.
 
-    The newest version is served, and new ones are picked up while it runs. Starts
-    tensorflow_model_server where it is installed; otherwise an embedded server answers
-    the same REST API (without gRPC).
+    The newest version is served, and new ones are picked up while it runs. An embedded
+    server answers TensorFlow Serving's REST API (without gRPC), on the loopback address
+    unless --host says otherwise; --server tensorflow_model_server starts TensorFlow
+    Serving itself, where it is installed.
     """
     from serving.launch import launch
 
@@ -55,6 +76,7 @@ def serve(
         "host": host,
         "name": name,
         "server": server,
+        "max_body_bytes": None if max_body_mib is None else max_body_mib * 2**20,
     }
     logging.getLogger("serving").setLevel(logging.INFO)
     launch(model_dir, **settings)

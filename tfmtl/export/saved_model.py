@@ -35,13 +35,18 @@ def serving_module(
         DataError: The data set's transform graph is missing.
     """
     import tensorflow_transform as tft
+    from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
     folder = dataset / "transform"
     if not folder.is_dir():
         raise DataError(f"the data set {str(dataset)!r} has no transform graph")
-    layer = tft.TFTransformOutput(str(folder)).transform_features_layer()
-    model.drop_training_only()
-    return ServingModule(model, layer, served_outputs(model.manifest.dataset, outputs))
+    output = tft.TFTransformOutput(str(folder))
+    # What `transform_features_layer()` wraps: as a Keras model, the layer would be
+    # saved with a graph of its own for each way it may be called.
+    transform = SavedModelLoader(output.transform_savedmodel_dir)
+    return ServingModule(
+        model, transform, served_outputs(model.manifest.dataset, outputs)
+    )
 
 
 def save(module: ServingModule, manifest: ExportManifest, folder: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,10 +34,14 @@ def served_outputs(dataset: DatasetSpec, chosen: tuple[str, ...] | None) -> list
 class ServingModule(tf.Module):
     """A model with its transform graph inside; stock TensorFlow ops only.
 
+    Saved are the two signatures, the variables they read, and the transform's tables
+    and vocabularies. The model itself is not an attribute: Keras would trace it and all
+    its layers again, in training mode too, which takes ten times as long and carries
+    along what serving never runs.
+
     Args:
         model: The trained model.
-        transform: `TFTransformOutput.transform_features_layer()`; an attribute, so that
-            its tables and vocabulary files are saved with the module.
+        transform: The loaded transform graph, `SavedModelLoader`.
         outputs: Names of the outputs to answer.
     """
 
@@ -44,9 +49,12 @@ class ServingModule(tf.Module):
         self, model: MultiTaskModel, transform: Any, outputs: list[str]
     ) -> None:
         super().__init__(name="tfmtl_serving")
-        self.model = model
-        self.transform = transform
+        self._forward = functools.partial(model, training=False)
+        self._apply = transform.apply_transform_model
+        # Its attributes hold the tables and vocabulary files.
+        self._transform_state = dict(vars(transform))
         self._outputs = tuple(outputs)
+        self._columns = model.manifest.columns
         dataset = model.manifest.dataset
         self._inputs = served_inputs(dataset)
         self._tasks = outputs_of(dataset.tasks)
@@ -65,10 +73,13 @@ class ServingModule(tf.Module):
     def signatures(self) -> dict[str, Any]:
         """`serving_default` and `examples` as concrete functions."""
         specs = {i.name: input_spec(i) for i in self._inputs}
-        return {
+        signatures = {
             "serving_default": self.serving_default.get_concrete_function(**specs),
             "examples": self.examples.get_concrete_function(),
         }
+        read = {v.ref(): v for f in signatures.values() for v in f.variables}
+        self._variables_read = list(read.values())
+        return signatures
 
     def _predict(self, **raw: Any) -> dict[str, Any]:
         """Raw columns (shapes: `served_inputs`) -> output to [B] or [B, C]."""
@@ -76,8 +87,8 @@ class ServingModule(tf.Module):
         for item in self._inputs:
             value = raw[item.name]
             ready[item.name] = _all_values(value) if item.shape == "list" else value
-        features = self.transform(ready)
-        outputs = self.model(self._dense(features), training=False)
+        features = self._apply(ready)
+        outputs = self._forward(self._dense(features))
         return {
             name: tf.identity(to_unit(self._tasks[name], outputs[name]))
             for name in self._outputs
@@ -86,7 +97,7 @@ class ServingModule(tf.Module):
     def _dense(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """The transform's outputs as the records' columns: padded, ids in 32 bits."""
         result = {}
-        for column in self.model.manifest.columns:
+        for column in self._columns:
             if "/" in column.name:
                 continue
             value = features[column.name]

@@ -19,6 +19,7 @@ from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.towers import Towers
 from tfmtl.schema.base import Spec
 from tfmtl.schema.experiment import RegularizationSpec
+from tfmtl.schema.feature import FeatureSpec
 from tfmtl.schema.manifest import DatasetManifest, LabelStats
 from tfmtl.schema.task import TaskSpec
 
@@ -62,7 +63,7 @@ class MultiTaskModel(keras.Model):
     no such vector. It knows nothing of losses, optimizers, files or metrics.
 
     Parts that exist in training only (a subnet that helps the embeddings, a position
-    tower) are computed by `training_outputs` and named in `training_only`.
+    tower) are computed by `training_outputs`; an export leaves them out.
 
     Args:
         manifest: The data set's manifest: columns, sizes, tasks, base rates.
@@ -74,8 +75,6 @@ class MultiTaskModel(keras.Model):
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     citation: ClassVar[str] = ""
-    training_only: ClassVar[tuple[str, ...]] = ()
-    """Attributes that hold layers which only `training_outputs` uses: not exported."""
 
     def __init__(
         self,
@@ -94,7 +93,7 @@ class MultiTaskModel(keras.Model):
         self.regularization = regularization or RegularizationSpec()
         self.tasks: tuple[TaskSpec, ...] = manifest.dataset.tasks
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        self._side_tables = side_tables
+        self.side_tables = side_tables
         self._cut: list[Any] = []
         self._inspect: dict[str, Any] = {}
         self._complete = False
@@ -125,6 +124,8 @@ class MultiTaskModel(keras.Model):
         exclude: Sequence[str] = (),
         use_scenario: bool = True,
         width: int | None = None,
+        replace: Sequence[FeatureSpec] = (),
+        vectors: Mapping[str, str] | None = None,
     ) -> FeatureEmbedding:
         """An embedding of all features; arguments as for `FeatureEmbedding`."""
         return FeatureEmbedding(
@@ -132,11 +133,13 @@ class MultiTaskModel(keras.Model):
             self.regularization,
             seed=self.seed_for(name),
             interaction=self.config.interaction,
-            side_tables=self._side_tables,
+            side_tables=self.side_tables,
             partitions=partitions,
             exclude=exclude,
             use_scenario=use_scenario,
             width=width,
+            replace=replace,
+            vectors=vectors,
             name=name,
         )
 
@@ -170,14 +173,20 @@ class MultiTaskModel(keras.Model):
             )
         return chosen
 
-    def make_towers(self) -> Towers | EstimateTowers:
-        """One tower a task, owned by `task/<name>`, started at the base rates."""
+    def make_towers(
+        self, initial_bias: Sequence[float] | None = None
+    ) -> Towers | EstimateTowers:
+        """One tower a task, owned by `task/<name>`.
+
+        Args:
+            initial_bias: Where the outputs start; `initial_bias` of each task if None.
+        """
         owners = [f"task/{t.name}" for t in self.tasks]
         outputs = [t.classes or 1 for t in self.tasks]
         settings: dict[str, Any] = {
             "seed": self.seed_for("towers"),
             "dropout": self.config.dropout,
-            "initial_bias": [self.initial_bias(t) for t in self.tasks],
+            "initial_bias": initial_bias or [self.initial_bias(t) for t in self.tasks],
             "name": "towers",
         }
         units, estimates = self.config.tower_units, self.config.estimates
@@ -229,6 +238,22 @@ class MultiTaskModel(keras.Model):
             mean = stats.total / given.total
         mean = min(max(mean, 1e-6), 1 - 1e-6)
         return math.log(mean / (1 - mean))
+
+    def initial_joint_bias(self, task: TaskSpec) -> float:
+        """Where an output over all rows starts: the product of the steps' rates."""
+        steps = self.funnel(task) if task.type == "binary" else (task,)
+        if len(steps) == 1 or self.regularization.output_bias == "zero":
+            return self.initial_bias(task)
+        rate = math.prod(1 / (1 + math.exp(-self.initial_bias(s))) for s in steps)
+        return math.log(rate / (1 - rate))
+
+    def funnel(self, task: TaskSpec) -> tuple[TaskSpec, ...]:
+        """A task and the tasks it is `given`, upwards."""
+        by_name = {t.name: t for t in self.tasks}
+        steps = [task]
+        while (given := steps[-1].given) is not None:
+            steps.append(by_name[given])
+        return tuple(steps)
 
     def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
         train = self.manifest.splits.get("train")
@@ -330,17 +355,14 @@ class MultiTaskModel(keras.Model):
         return outputs
 
     def _with_joints(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        by_name = {t.name: t for t in self.tasks}
         for task in self.tasks:
             if task.conditional == task.name or task.name in outputs:
                 continue
-            chain = [task]
-            while (given := chain[-1].given) is not None:
-                chain.append(by_name[given])
+            steps = self.funnel(task)
             if self.trained_output(task) == task.name:
-                for above in chain[1:]:
+                for above in steps[1:]:
                     self._pass_on(above.name, outputs[above.conditional])
-            outputs[task.name] = joint_logit(*(outputs[t.conditional] for t in chain))
+            outputs[task.name] = joint_logit(*(outputs[t.conditional] for t in steps))
         return outputs
 
     def _pass_on(self, task: str, logits: Any) -> None:
@@ -355,12 +377,6 @@ class MultiTaskModel(keras.Model):
         if self.config.given_loss == "joint":
             return task.name
         return task.conditional
-
-    def drop_training_only(self) -> None:
-        """Forgets what serving does not need; the model can no longer be trained."""
-        for name in self.training_only:
-            if hasattr(self, name):
-                delattr(self, name)
 
     def keep_for_cut(self, *tensors: Any) -> None:
         """Marks tensors through which shared variables reach the heads."""

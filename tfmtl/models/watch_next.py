@@ -8,7 +8,7 @@ RecSys 2019.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -78,7 +78,6 @@ class WatchNext(MultiTaskModel):
         "Z. Zhao et al., Recommending What Video to Watch Next: A Multitask Ranking "
         "System, RecSys 2019"
     )
-    training_only: ClassVar[tuple[str, ...]] = ("position_tower",)
     config: WatchNextConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

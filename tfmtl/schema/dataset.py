@@ -44,7 +44,8 @@ class KeySpec(Spec):
     row: str | None = None
     """Identifies a row; predictions carry it."""
     user: str | None = None
-    """GAUC groups by it, the bootstrap resamples it."""
+    """GAUC groups by it, the bootstrap resamples it; rows where it is missing are in no
+    group, and are resampled one by one."""
     group: str | None = None
     """A request or list: its rows stay together."""
     timestamp: str | None = None
@@ -195,7 +196,8 @@ class DatasetSpec(Spec):
         may change without another run of the Beam job.
         """
         part = self.model_dump(mode="json", exclude={"side_tables"})
-        for item in _mappings(part):
+        # Not the vocabularies: their keys are names that the user chose.
+        for item in _mappings([part["features"], part["tasks"], part["scenario"]]):
             for key in _MODEL_ONLY:
                 item.pop(key, None)
         part["side_tables"] = {

@@ -101,7 +101,8 @@ class TrainingSpec(Spec):
     steps: int | None = Field(default=None, ge=1)
     """Stop after so many steps, whatever `epochs` says."""
     monitor: str = "mean/auc"
-    """`task/metric`, `task@scenario/metric` or `mean/metric`, on validation."""
+    """`task/metric`, `task@scenario/metric` or `mean/metric`, on validation. Means are
+    over the main tasks of one type: `auc` and `logloss` over the binary ones."""
     patience: int | None = Field(default=2, ge=1)
     """Stop after so many evaluations without a better one; null: never."""
     evaluate_every: int | None = Field(default=None, ge=1)

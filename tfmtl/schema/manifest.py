@@ -6,7 +6,9 @@ that none of these needs Beam, TensorFlow Transform or the experiment's own file
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import pydantic
@@ -15,6 +17,7 @@ from tfmtl.errors import DataError
 from tfmtl.files import atomic_write
 from tfmtl.schema.base import Spec
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.kept import Kept
 
 DATASET_FILE = "dataset.json"
 EXPORT_FILE = "tfmtl.json"
@@ -115,6 +118,9 @@ class DatasetManifest(Spec):
     versions: dict[str, str] = {}
     """Of the packages that wrote it."""
     schema_hash: str
+    content_id: str = ""
+    """Of the rows and what was fitted on them; empty where it is not known. Equal for
+    equal records, vocabularies and side tables, whoever made them and when."""
     dataset: DatasetSpec
     layout: Literal["blocks", "rows"] = "blocks"
     compression: Literal["none", "gzip"] = "none"
@@ -150,6 +156,8 @@ class ServedInput(Spec):
     shape: Literal["scalar", "list", "vector"] = "scalar"
     """`list`: [B, L], padded at the end; `vector`: [B, size]."""
     size: int | None = None
+    keep: str | None = None
+    """Of a list, which values the model reads: `tfmtl.schema.kept`."""
     column: str
     """The raw column it is."""
 
@@ -175,6 +183,9 @@ class ExportManifest(Spec):
     """Rows, positive rates and time range of the training data."""
     parameters: int
     steps: int
+    refit: bool = False
+    """Trained anew on train + validation for `steps` steps; without a report of
+    `evaluate`, `metrics` are the validation metrics of the model before that."""
     seed: int
 
 
@@ -204,16 +215,19 @@ def served_inputs(dataset: DatasetSpec) -> tuple[ServedInput, ...]:
                         dtype="string",
                         shape="list",
                         size=feature.max_length,
+                        keep=str(Kept("first", feature.max_length, feature.name)),
                         column=feature.source,
                     )
                 )
             case "sequence":
+                decides = f"{feature.name}_{feature.columns[0].name}"
                 inputs += [
                     ServedInput(
                         name=f"{feature.name}_{c.name}",
                         dtype="string" if c.boundaries is None else "float",
                         shape="list",
                         size=feature.max_length,
+                        keep=str(Kept("last", feature.max_length, decides)),
                         column=c.source,
                     )
                     for c in feature.columns
@@ -253,6 +267,27 @@ def read_export(directory: str | pathlib.Path) -> ExportManifest:
         DataError: The folder is no exported version.
     """
     return _read(ExportManifest, pathlib.Path(directory) / EXPORT_FILE, "model")
+
+
+def file_digest(path: str | pathlib.Path) -> str:
+    """BLAKE2b of a file, 16 bytes in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+    return digest.hexdigest()
+
+
+def content_id(digests: Mapping[str, str]) -> str:
+    """The `content_id` of a data set.
+
+    Args:
+        digests: Path, relative to the dataset directory, to a digest of what the file
+            holds: `file_digest`, or the rows' where the bytes of equal rows may differ.
+
+    Returns:
+        BLAKE2b over the sorted pairs, 16 bytes in hexadecimal.
+    """
+    lines = "".join(f"{path}\0{digest}\n" for path, digest in sorted(digests.items()))
+    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
 def write_manifest(manifest: Spec, path: pathlib.Path) -> None:

@@ -34,7 +34,7 @@ class TaskSpec(Spec):
     observed_when: str | None = None
     """An expression: elsewhere the label is missing, whatever the column says."""
     weight: str | None = None
-    """A column with the weight of the row in this task's loss, >= 0."""
+    """A column with the weight of the row in this task's loss and metrics, >= 0."""
     role: Literal["main", "auxiliary"] = "main"
     """Auxiliary tasks train, but stay out of means, monitors and the export."""
     normalization: Literal["observed", "batch", "weights"] = "observed"

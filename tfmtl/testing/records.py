@@ -18,6 +18,8 @@ from tfmtl.schema.manifest import (
     RecordFile,
     RowCounts,
     SplitStats,
+    content_id,
+    file_digest,
     write_manifest,
 )
 
@@ -68,6 +70,13 @@ def write_records(
     manifest = DatasetManifest(
         tfmtl_version="test",
         schema_hash=dataset.fingerprint(),
+        content_id=content_id(
+            {
+                f.path: file_digest(directory / f.path)
+                for s in stats.values()
+                for f in s.files
+            }
+        ),
         dataset=dataset,
         layout="blocks" if layout == "blocks" else "rows",
         compression="gzip" if compression == "gzip" else "none",
@@ -121,7 +130,7 @@ def _example(
             lengths = [len(c) for c in cells]
             features[f"{column.name}#lengths"] = _feature("int", lengths)
     example = tf.train.Example(features=tf.train.Features(feature=features))
-    return bytes(example.SerializeToString())
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _feature(dtype: str, values: list[Any]) -> Any:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
+import socket
+import subprocess
+import threading
 
 import pytest
 import yaml
@@ -120,6 +124,7 @@ def test_compose_file():
         check = service["healthcheck"]["test"]
         assert "GET /v1/models/ranker " in check[-1] and "AVAILABLE" in check[-1]
         assert "\r" not in check[-1] and "\\r\\n" in check[-1]
+        assert service["logging"]["options"]["max-size"]
         flags = dict(flag.lstrip("-").split("=") for flag in service["command"])
         files = [value for value in flags.values() if value.startswith("/config/")]
         for file in files:
@@ -128,3 +133,38 @@ def test_compose_file():
         assert ("enable_batching" in flags) == batching
         assert ("profiles" in service) == batching
         assert "monitoring_config_file" in flags and "model_config_file" in flags
+        # models.config explains labels, which the server refuses at a start without.
+        assert flags["allow_version_labels_for_unavailable_models"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "healthy"),
+    [
+        ("AVAILABLE", "OK", True),
+        ("END", "UNAVAILABLE", False),
+        ("LOADING", "OK", False),
+    ],
+)
+def test_health_check(state, code, healthy):
+    """The compose file's own command, against the status as the server writes it."""
+    entry = {"version": "1", "state": state, "status": {"error_code": code}}
+    body = json.dumps({"model_version_status": [entry]}, indent=1).encode()
+    (command,) = {
+        tuple(service["healthcheck"]["test"])
+        for service in yaml.safe_load(COMPOSE.read_text())["services"].values()
+    }
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer, args=(listener, body))
+        thread.start()
+        script = command[-1].replace("/8501", f"/{listener.getsockname()[1]}")
+        done = subprocess.run([*command[1:-1], script], timeout=30)
+        thread.join()
+    assert (done.returncode == 0) == healthy
+
+
+def _answer(listener, body):
+    connection, _ = listener.accept()
+    with connection:
+        request = connection.makefile("rb")
+        assert request.readline() == b"GET /v1/models/ranker HTTP/1.0\r\n"
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)

@@ -9,6 +9,7 @@ import pytest
 
 from serving.rows import InputSpec, encode_rows
 from tfmtl.errors import ConfigError
+from tfmtl.schema.kept import Kept
 
 INPUTS = {
     "user": InputSpec("DT_STRING", (-1,)),
@@ -63,11 +64,67 @@ def test_lists_are_padded_at_their_end_to_one_length():
     assert type(columns["ages"][0][0]) is float
 
 
-def test_given_length_keeps_the_newest():
-    columns = encode_rows(
-        [{"tags": ["a", "b", "c"]}, {"tags": ["d"]}], INPUTS, sequence_length=2
-    )
-    assert columns["tags"] == [["b", "c"], ["d", ""]]
+LISTS = {
+    "tags": InputSpec.of("DT_STRING", [(-1, ""), (-1, "first 3 of tags")]),
+    "past_age": InputSpec.of("DT_FLOAT", [(-1, ""), (-1, "last 3 of past_item")]),
+    "past_item": InputSpec.of("DT_STRING", [(-1, ""), (-1, "last 3 of past_item")]),
+}
+LONG = {
+    "tags": ["a", None, "b", "", "c", "d"],
+    "past_item": ["i1", "i2", "i3", None, "i4"],
+    "past_age": [5, 4, None, 2, 1],
+}
+
+
+def test_a_set_keeps_its_first_values_and_a_sequence_its_newest():
+    columns = encode_rows([LONG], LISTS)
+    assert columns["tags"] == [["a", "b", "c"]]
+    assert columns["past_item"] == [["i2", "i3", "i4"]]
+    assert same(columns["past_age"], [[4.0, math.nan, 1.0]])
+
+
+def test_a_given_length_cuts_the_same_ends():
+    columns = encode_rows([LONG, {"tags": ["d"]}], LISTS, sequence_length=2)
+    assert columns["tags"] == [["a", "b"], ["d", ""]]
+    assert columns["past_item"] == [["i3", "i4"], ["", ""]]
+    assert same(columns["past_age"], [[math.nan, 1.0], [math.nan] * 2])
+    columns = encode_rows([LONG], LISTS, sequence_length=4)
+    assert columns["tags"] == [["a", "b", "c", ""]]
+
+
+def test_a_list_of_the_sequence_may_be_missing():
+    columns = encode_rows([{"past_item": ["i1", "i2"]}, {"past_age": [1]}], LISTS)
+    assert columns["past_item"] == [["i1", "i2"], ["", ""]]
+    assert same(columns["past_age"], [[math.nan] * 2] * 2)
+
+
+def test_lists_of_one_sequence_must_be_equally_long():
+    rows = [{}, {"past_item": ["i1", "i2"], "past_age": [1]}]
+    with pytest.raises(ConfigError, match=r"rows\[11\]\['past_age'\].*'past_item', 2"):
+        encode_rows(rows, LISTS, first_row=10)
+
+
+def test_a_list_is_not_cut_at_an_end_that_nobody_named():
+    rows = [{"tags": ["d"]}, {"tags": ["a", "b", "c"]}]
+    with pytest.raises(ConfigError, match=r"rows\[1\]\['tags'\] must hold at most"):
+        encode_rows(rows, INPUTS, sequence_length=2)
+    assert encode_rows(rows[:1], INPUTS, sequence_length=2)["tags"] == [["d", ""]]
+
+
+def test_a_list_that_keeps_values_of_no_list():
+    inputs = {"a": InputSpec("DT_STRING", (-1, -1), Kept("last", 3, "b"))}
+    with pytest.raises(ConfigError, match="'a' keeps the last 3 of b"):
+        encode_rows([{}], inputs)
+
+
+@pytest.mark.parametrize("kept", [Kept("first", 1, "a"), Kept("last", 50, "a b of c")])
+def test_what_is_kept_can_be_said_in_words(kept):
+    assert Kept.parse(str(kept)) == kept
+
+
+@pytest.mark.parametrize("text", ["", "first 0 of a", "middle 3 of a", "first 3 of "])
+def test_any_other_name_of_a_dimension_says_nothing(text):
+    assert InputSpec.of("DT_STRING", [(-1, "batch"), (-1, text)]).keep is None
 
 
 def test_numbers():
