@@ -47,6 +47,7 @@ CORE = [
     "protobuf>=6,<7",
 ]
 PIPELINE = ["apache-beam==2.77.*", "tensorflow-transform==1.21.*", "pandas>=2.2"]
+PLOT = ["matplotlib>=3.9"]
 TEST = ["pytest>=9", "hypothesis>=6.150", "httpx>=0.28,<1"]
 LINT = [
     "ruff>=0.17",
@@ -81,8 +82,9 @@ setup(
     install_requires=CORE,
     extras_require={
         "pipeline": PIPELINE,
+        "plot": PLOT,
         "test": [*PIPELINE, *TEST],
-        "all": [*PIPELINE, *TEST, *LINT],
+        "all": [*PIPELINE, *PLOT, *TEST, *LINT],
     },
     entry_points={"console_scripts": ["tfmtl = tfmtl.cli.main:main"]},
 )

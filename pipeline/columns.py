@@ -6,11 +6,14 @@ rejected; rejected rows hold a placeholder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import typed_text
 from pipeline.plan import MISSING_TIME
 from tfmtl.errors import DataError
 from tfmtl.schema.canonical import canonical_string
@@ -42,11 +45,16 @@ def is_list(kind: pa.DataType) -> bool:
     )
 
 
-def strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def strings(
+    array: pa.Array, untyped: bool = False, kept: Sequence[str] = ()
+) -> tuple[pa.Array, np.ndarray]:
     """The vectorised twin of `tfmtl.schema.canonical.canonical_string`.
 
     Args:
         array: A scalar column of any type.
+        untyped: Whether it comes from a file without types, in which booleans and
+            numbers are text, see `typed_text`.
+        kept: Texts of such a file that stay as they are.
 
     Returns:
         large_string [rows] without nulls ("" is missing), and a mask of the rows whose
@@ -56,7 +64,8 @@ def strings(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     kind = array.type
     valid = np.zeros(len(array), bool)
     if is_text(kind):
-        return _utf8(array)
+        text, bad = _utf8(array)
+        return (typed_text.canonical(text, kept) if untyped else text), bad
     if pa.types.is_null(kind):
         return pa.array([""] * len(array), pa.large_string()), valid
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -107,11 +116,7 @@ def times(array: pa.Array, unit: str, target: str) -> tuple[np.ndarray, np.ndarr
     """
     array = decoded(array)
     if pa.types.is_temporal(array.type):
-        stamp = array.cast(pa.timestamp("us"), safe=False)
-        missing = pc.is_null(stamp).to_numpy(zero_copy_only=False)
-        ticks = pc.fill_null(stamp.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-        ticks = ticks // (PER_SECOND["us"] // PER_SECOND[target])
-        return np.where(missing, MISSING_TIME, ticks), np.zeros(len(array), bool)
+        return _stamps(array, target)
     factor = PER_SECOND[target] / PER_SECOND[unit]
     if pa.types.is_integer(array.type) and factor >= 1:
         missing = pc.is_null(array).to_numpy(zero_copy_only=False)
@@ -244,6 +249,26 @@ def _parsed(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         known = words.where(~lower.isin(list(_TRUTH)), lower.map(_TRUTH))
         values = pd.to_numeric(known, errors="coerce").to_numpy(np.float64)
         return values, bad | (np.isnan(values) & ~lower.isin(_NO_NUMBER).to_numpy())
+
+
+def _stamps(array: pa.Array, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Arrow timestamps and dates; a time that 64 bits of microseconds lack is none."""
+    stamp = array.cast(pa.timestamp("us"), safe=False)
+    missing = pc.is_null(stamp).to_numpy(zero_copy_only=False)
+    ticks = pc.fill_null(stamp.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    # The cast above wraps around and says nothing.
+    whole = array.cast(pa.int32()) if pa.types.is_date32(array.type) else array
+    own = pc.fill_null(whole.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    factor = PER_SECOND["us"] / _ticks_per_second(array.type)
+    bad = (np.abs(own.astype(np.float64)) * factor >= 2.0**62) & ~missing
+    ticks = np.where(bad, 0, ticks) // (PER_SECOND["us"] // PER_SECOND[target])
+    return np.where(missing, MISSING_TIME, ticks), bad
+
+
+def _ticks_per_second(kind: pa.DataType) -> float:
+    if pa.types.is_date32(kind):
+        return 1 / 86_400
+    return PER_SECOND["ms" if pa.types.is_date64(kind) else kind.unit]
 
 
 def _parsed_stamps(array: pa.Array, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

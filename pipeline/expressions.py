@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import columns as columns_lib
+from pipeline import typed_text
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.schema.canonical import canonical_string
 from tfmtl.schema.expression import Expression
@@ -40,7 +41,10 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def evaluate(
-    expression: Expression, columns: Mapping[str, pa.Array], rows: int
+    expression: Expression,
+    columns: Mapping[str, pa.Array],
+    rows: int,
+    untyped: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values of an expression, one a row.
 
@@ -48,6 +52,8 @@ def evaluate(
         expression: A parsed expression.
         columns: The raw columns it reads, of equal length.
         rows: Their length.
+        untyped: Whether they come from a file without types; text constants are then
+            read as its cells are.
 
     Returns:
         float64 [rows], NaN where the result is null, 1 and 0 for true and false; and a
@@ -57,7 +63,7 @@ def evaluate(
         ConfigError: A text constant stands where a number is needed.
         DataError: A column has a type that cannot be used.
     """
-    evaluator = _Evaluator(expression, columns, rows)
+    evaluator = _Evaluator(expression, columns, rows, untyped)
     result = evaluator.number(expression.tree)
     values = pc.fill_null(result, np.nan).to_numpy(zero_copy_only=False)
     return np.where(evaluator.bad, np.nan, values), evaluator.bad
@@ -65,11 +71,16 @@ def evaluate(
 
 class _Evaluator:
     def __init__(
-        self, expression: Expression, columns: Mapping[str, pa.Array], rows: int
+        self,
+        expression: Expression,
+        columns: Mapping[str, pa.Array],
+        rows: int,
+        untyped: bool,
     ) -> None:
         self._expression = expression
         self._columns = columns
         self._rows = rows
+        self._untyped = untyped
         self.bad = np.zeros(rows, bool)
 
     def number(self, node: ast.expr) -> pa.Array:
@@ -124,18 +135,26 @@ class _Evaluator:
     def text(self, node: ast.expr) -> pa.Array:
         """large_string [rows] with nulls."""
         if isinstance(node, ast.Name):
-            values, bad = self._read(node.id, columns_lib.strings)
+            values, bad = self._read(node.id, self._strings)
             self.bad |= bad
             return pc.if_else(
                 pc.equal(values, ""), pa.scalar(None, pa.large_string()), values
             )
         if isinstance(node, ast.Constant):
-            value = canonical_string(node.value)
-            return pa.array([value] * self._rows, pa.large_string())
+            return pa.array(
+                [self._constant(node.value)] * self._rows, pa.large_string()
+            )
         raise ConfigError(
             "text can be compared with a column or a constant only. Received: "
             f"{ast.unparse(node)} in {self._expression.text!r}"
         )
+
+    def _strings(self, array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+        return columns_lib.strings(array, self._untyped)
+
+    def _constant(self, value: object) -> str:
+        text = canonical_string(value)
+        return typed_text.canonical_text(text) if self._untyped else text
 
     def _compare(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> pa.Array:
         if isinstance(op, ast.In | ast.NotIn):
@@ -154,7 +173,7 @@ class _Evaluator:
         constants = [ast.literal_eval(e) for e in right.elts]
         if any(isinstance(c, str) for c in constants):
             values = self.text(left)
-            wanted = pa.array([canonical_string(c) for c in constants], values.type)
+            wanted = pa.array([self._constant(c) for c in constants], values.type)
         else:
             values = self.number(left)
             wanted = pa.array([float(c) for c in constants], values.type)

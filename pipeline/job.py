@@ -49,6 +49,8 @@ from tfmtl.schema.manifest import (
     RowCounts,
     SplitStats,
     VocabularyStats,
+    content_id,
+    file_digest,
     write_manifest,
 )
 from tfmtl.schema.split import SPLITS, TimeSplit
@@ -389,10 +391,18 @@ class Job:
                 "read = written + rejected + duplicates + dropped must hold. Received: "
                 f"{counts}"
             )
+        digests = self._fitted_digests()
+        splits = {
+            name: self._split_stats(
+                name, [f for f in written if f.split == code], digests
+            )
+            for code, name in enumerate(SPLITS)
+        }
         manifest = DatasetManifest(
             tfmtl_version=tfmtl.__version__,
             versions={p: importlib.metadata.version(p) for p in _PACKAGES},
             schema_hash=self._dataset.fingerprint(),
+            content_id=content_id(digests),
             dataset=self._dataset,
             layout=self._settings.layout,
             compression=self._settings.compression,
@@ -404,10 +414,7 @@ class Job:
             ),
             vocabularies=dict(analysed.learnt.stats),
             side_tables=files,
-            splits={
-                name: self._split_stats(name, [f for f in written if f.split == code])
-                for code, name in enumerate(SPLITS)
-            },
+            splits=splits,
             counts=counts,
             rejected=dict(sorted(ingested.rejected.items())),
             warnings=tuple(analysed.warnings + warnings),
@@ -417,8 +424,24 @@ class Job:
             self._listener.note(warning)
         return manifest
 
-    def _split_stats(self, name: str, written: Sequence[Written]) -> SplitStats:
-        """Gives the files of a split their final names, and adds up their counts."""
+    def _fitted_digests(self) -> dict[str, str]:
+        """Path to digest of the vocabularies and the side tables."""
+        return {
+            str(path.relative_to(self._directory)): file_digest(path)
+            for pattern in ("vocabulary/*", "side/*")
+            for path in self._directory.glob(pattern)
+        }
+
+    def _split_stats(
+        self, name: str, written: Sequence[Written], digests: dict[str, str]
+    ) -> SplitStats:
+        """Gives the files of a split their final names, and adds up their counts.
+
+        Args:
+            name: Of the split.
+            written: Its files.
+            digests: Learns those of the files.
+        """
         cells = Cells.empty(self._dataset)
         files = []
         suffix = ".tfrecord" + (".gz" if self._settings.compression == "gzip" else "")
@@ -426,6 +449,7 @@ class Job:
             path = f"{name}/part-{index:05d}-of-{len(written):05d}{suffix}"
             os.rename(file.path, self._directory / path)
             files.append(RecordFile(path=path, rows=file.rows, blocks=file.blocks))
+            digests[path] = file.digest
             cells.merge(file.cells)
         known = self._dataset.scenario_values
         scenarios = (*known, "unknown") if known else ()

@@ -46,6 +46,7 @@ class RawInput:
         sequence: The sequence feature it is an aligned column of.
         max_length: How many values of a list the graph keeps at most.
         newest: Whether it keeps the last values (a sequence) or the first (a set).
+        kept: Texts of a file without types that stay as they are.
     """
 
     name: str
@@ -57,6 +58,7 @@ class RawInput:
     sequence: str | None = None
     max_length: int = 0
     newest: bool = False
+    kept: tuple[str, ...] = ()
 
 
 def raw_inputs(dataset: DatasetSpec) -> tuple[RawInput, ...]:
@@ -65,7 +67,10 @@ def raw_inputs(dataset: DatasetSpec) -> tuple[RawInput, ...]:
     for feature in dataset.features:
         inputs += _inputs(feature)
     if dataset.scenario is not None:
-        inputs.append(RawInput("scenario", dataset.scenario.column, "string"))
+        scenario = dataset.scenario
+        inputs.append(
+            RawInput("scenario", scenario.column, "string", kept=scenario.values)
+        )
     return tuple(inputs)
 
 

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,8 @@ def run(
         experiment: The experiment, or its file.
         inputs: Files or globs: Parquet, CSV (.gz) or Avro; local, or any file system
             that Beam knows.
-        output: The dataset directory, on a disk that all workers share.
+        output: The dataset directory, on a file system that this process and all
+            workers share; no object store.
         layout: `blocks` of rows column by column, or `rows`, one Example each.
         compression: `none` or `gzip`.
         block_rows: Rows of a block.
@@ -68,6 +70,12 @@ def run(
         experiment = load_experiment(pathlib.Path(experiment))
     patterns = [inputs] if isinstance(inputs, str) else list(inputs)
     _check(layout, compression, block_rows, shards)
+    _check_output(str(output))
+    if layout == "rows" and experiment.training.shuffle == "groups":
+        raise ConfigError(
+            "`training.shuffle: groups` needs `layout: blocks`, which keeps the rows "
+            "of a group in one record. Received: layout 'rows'"
+        )
     target = pathlib.Path(output).absolute()
     files.check_target(target, overwrite=overwrite)
     with _quiet(verbose):
@@ -101,6 +109,16 @@ def _check(layout: str, compression: str, block_rows: int, shards: int | None) -
     for name, number in (("block_rows", block_rows), ("shards", shards)):
         if number is not None and number < 1:
             raise ConfigError(f"`{name}` must be at least 1. Received: {number}")
+
+
+def _check_output(output: str) -> None:
+    # pathlib makes one slash of two: `gs:/bucket` is what is left of a URL.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", output):
+        raise ConfigError(
+            "`output` must be a folder of a file system that this process and all "
+            f"workers share, no URL of an object store. Received: {output!r}. Write "
+            "to a shared folder and copy the finished directory"
+        )
 
 
 @contextlib.contextmanager
@@ -167,7 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("experiment", help="experiment file (YAML, TOML, JSON)")
     parser.add_argument("--input", required=True, nargs="+", help="files or globs")
-    parser.add_argument("--output", required=True, help="a new or an empty folder")
+    parser.add_argument(
+        "--output",
+        required=True,
+        help="a new or an empty folder, shared with all workers",
+    )
     parser.add_argument("--layout", choices=("blocks", "rows"), default="blocks")
     parser.add_argument("--compression", choices=("none", "gzip"), default="none")
     parser.add_argument("--block-rows", type=int, default=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import os
 import pathlib
@@ -90,6 +91,8 @@ class Written:
         rows: Rows in it.
         blocks: Rows of each record; empty for one-row records.
         size: Bytes; 0 where compressed.
+        digest: Of the rows and how they are cut. Not of the bytes: the encoder writes
+            the columns of a record in any order.
         cells: Counts.
     """
 
@@ -99,6 +102,7 @@ class Written:
     rows: int
     blocks: tuple[int, ...]
     size: int
+    digest: str
     cells: Cells
 
 
@@ -138,6 +142,7 @@ class BlockWriter:
         cells = Cells.empty(self._dataset)
         blocks: list[int] = []
         size = 0
+        digest = hashlib.blake2b(digest_size=16)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         options = "GZIP" if self._compression == "gzip" else ""
@@ -148,7 +153,10 @@ class BlockWriter:
                 scenario = outputs.get("scenario", none)
                 assert isinstance(scenario, np.ndarray)
                 cells.add(batch, scenario)
-                for record in self._encode(outputs, batch):
+                columns = self._columns(outputs, batch)
+                digest.update(columns.serialize())
+                encoded: list[bytes] = self._encoder.encode(columns)
+                for record in encoded:
                     writer.write(record)
                     size += len(record) + 16  # length, two checksums
                 failpoint("beam-sink")
@@ -161,6 +169,7 @@ class BlockWriter:
             sum(blocks),
             tuple(blocks) if self._layout == "blocks" else (),
             0 if options else size,
+            digest.hexdigest(),
             cells,
         )
 
@@ -171,9 +180,10 @@ class BlockWriter:
             part = table.slice(start, stop - start).combine_chunks()
             yield part.to_batches()[0]
 
-    def _encode(
+    def _columns(
         self, outputs: Mapping[str, np.ndarray | Ragged], batch: pa.RecordBatch
-    ) -> list[bytes]:
+    ) -> pa.RecordBatch:
+        """The records' columns, each row of this batch one record."""
         columns: dict[str, pa.Array | np.ndarray | Ragged] = dict(outputs)
         for name in batch.schema.names:
             if name.startswith(("label/", "weight/", "key/")):
@@ -183,9 +193,7 @@ class BlockWriter:
         else:
             arrays = {n: _row_lists(v, batch.num_rows) for n, v in columns.items()}
         names = sorted(arrays)
-        record = pa.RecordBatch.from_arrays([arrays[n] for n in names], names=names)
-        encoded: list[bytes] = self._encoder.encode(record)
-        return encoded
+        return pa.RecordBatch.from_arrays([arrays[n] for n in names], names=names)
 
 
 def block_cuts(rows: int, block_rows: int, group: np.ndarray | None) -> list[int]:

@@ -13,10 +13,11 @@ import glob
 import itertools
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import fastavro
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from tfmtl.errors import ConfigError, DataError
 
 BATCH_ROWS = 65_536
+_CSV_HEAD = 1 << 20  # bytes; the names of the columns are mostly found in so many
 _CSV_BLOCK = 64 << 20  # bytes; a longer row is an error
 _AVRO_ROWS = 8_192
 _UNIT_ROWS = 1 << 20
@@ -60,9 +62,42 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-    """Lines of a CSV file that have another number of fields than the header."""
+    """Lines of a CSV file that have another number of fields than the header.
+
+    Attributes:
+        lines: Their text.
+        rows: Their positions among the rows of the file.
+    """
 
     lines: tuple[str, ...]
+    rows: tuple[int, ...]
+
+
+class Positions:
+    """Positions in the file of the rows that are read, broken lines counted too."""
+
+    def __init__(self, first_row: int) -> None:
+        self._first = first_row
+        self._taken = 0
+        self._before = np.zeros(0, np.int64)  # rows that stand before each broken line
+
+    def skip(self, rows: Sequence[int]) -> None:
+        """Leaves out broken lines, in rising order, before rows behind them are taken.
+
+        Args:
+            rows: Their positions.
+        """
+        known = len(self._before)
+        before = np.array(rows, np.int64) - self._first
+        before -= np.arange(known, known + len(rows))
+        self._before = np.concatenate([self._before, before])
+
+    def take(self, count: int) -> np.ndarray:
+        """Positions of the next rows: int64 [count]."""
+        rows = np.arange(self._taken, self._taken + count)
+        self._taken += count
+        broken = np.searchsorted(self._before, rows, side="right")
+        return np.asarray(self._first + rows + broken)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,8 +246,18 @@ def _is_avro(path: str) -> bool:
     return path.lower().endswith(".avro")
 
 
+def has_types(path: str) -> bool:
+    """Whether the file's format tells a number from a text."""
+    return _is_parquet(path) or _is_avro(path)
+
+
 def _damaged(path: str, error: Exception) -> DataError:
     reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    if "straddling" in reason:
+        return DataError(
+            f"`input` file {path!r} cannot be read: a row is longer than "
+            f"{_CSV_BLOCK >> 20} MiB, or a quote is never closed"
+        )
     return DataError(
         f"`input` file {path!r} cannot be read: it is empty, truncated or damaged "
         f"({reason})"
@@ -280,50 +325,66 @@ def _delimiter(path: str) -> str:
 
 
 def _csv_names(path: str) -> list[str]:
+    try:
+        return _csv_header(path, _CSV_HEAD)
+    except pa.ArrowInvalid:
+        return _csv_header(path, _CSV_BLOCK)
+
+
+def _csv_header(path: str, block: int) -> list[str]:
     with _csv_stream(path) as stream:
-        options = pa_csv.ParseOptions(
-            delimiter=_delimiter(path), invalid_row_handler=lambda row: "skip"
-        )
-        reader = pa_csv.open_csv(
-            stream,
-            parse_options=options,
-            read_options=pa_csv.ReadOptions(use_threads=False),
-        )
+        reader = _csv_reader(path, stream, block, lambda row: "skip")
         return [str(name) for name in reader.schema.names]
 
 
+def _csv_reader(
+    path: str,
+    stream: Any,
+    block: int,
+    invalid_row: Callable[[Any], str],
+    convert: pa_csv.ConvertOptions | None = None,
+) -> Any:
+    return pa_csv.open_csv(
+        stream,
+        # Without threads the parser knows the numbers of invalid rows.
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=block),
+        parse_options=pa_csv.ParseOptions(
+            delimiter=_delimiter(path),
+            newlines_in_values=True,
+            invalid_row_handler=invalid_row,
+        ),
+        convert_options=convert,
+    )
+
+
 def _read_csv(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch | Broken]:
-    broken: list[str] = []
+    broken: list[Any] = []
 
     def skip(row: Any) -> str:
-        broken.append(row.text)
+        broken.append(row)
         return "skip"
 
+    def found() -> Iterator[Broken]:
+        # Parsing goes on beside the consumer: more may come in at any time.
+        rows = broken[:]
+        del broken[: len(rows)]
+        if rows:
+            # The header is number 1.
+            yield Broken(tuple(r.text for r in rows), tuple(r.number - 2 for r in rows))
+
+    # Bytes, so that text that is no UTF-8 rejects its row and not the file.
+    convert = pa_csv.ConvertOptions(
+        column_types={c: pa.large_binary() for c in columns},
+        include_columns=list(columns),
+        check_utf8=False,
+        strings_can_be_null=False,
+    )
     with _csv_stream(path) as stream:
-        reader = pa_csv.open_csv(
-            stream,
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=_delimiter(path),
-                newlines_in_values=True,
-                invalid_row_handler=skip,
-            ),
-            # Bytes, so that text that is no UTF-8 rejects its row and not the file.
-            convert_options=pa_csv.ConvertOptions(
-                column_types={c: pa.large_binary() for c in columns},
-                include_columns=list(columns),
-                check_utf8=False,
-                strings_can_be_null=False,
-            ),
-        )
-        for batch in reader:
-            if broken:
-                yield Broken(tuple(broken))
-                broken.clear()
+        for batch in _csv_reader(path, stream, _CSV_BLOCK, skip, convert):
+            yield from found()
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(start, BATCH_ROWS)
-    if broken:
-        yield Broken(tuple(broken))
+    yield from found()
 
 
 def _avro_names(path: str) -> list[str]:

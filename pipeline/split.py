@@ -55,14 +55,18 @@ class TimeRule:
 
 
 def by_column(
-    dataset: DatasetSpec, raw: dict[str, pa.Array], rows: int
+    dataset: DatasetSpec, raw: dict[str, pa.Array], rows: int, untyped: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the splits as far as a row alone tells, and rows that have none.
+
+    Rows without a value to hash share nothing that could leak: each goes its own way,
+    by a hash of all its columns.
 
     Args:
         dataset: The data specification.
         raw: Raw columns.
         rows: Their length.
+        untyped: Whether they come from a file without types.
 
     Returns:
         int8 [rows], `BY_TIME` where the timestamp decides later; and a mask of rows
@@ -70,19 +74,25 @@ def by_column(
     """
     split = dataset.split
     if isinstance(split, HashSplit):
-        values, bad = columns.strings(raw[split.column])
+        values, bad = columns.strings(raw[split.column], untyped)
+        hashes = hashing.hash_array(values, _HASH_SEED)
+        alone = pc.equal(values, "")
+        if pc.any(alone).as_py():
+            content = [raw[c].filter(alone) for c in sorted(raw)]
+            where = alone.to_numpy(zero_copy_only=False)
+            hashes[where] = hashing.hash_rows(content, _HASH_SEED)
         salt = int(hashing.hash_array(pa.array([split.salt]), _HASH_SEED)[0])
-        share = hashing.unit_interval(
-            hashing.mix(hashing.hash_array(values, _HASH_SEED) ^ np.uint64(salt))
-        )
+        share = hashing.unit_interval(hashing.mix(hashes ^ np.uint64(salt)))
         codes = np.full(rows, TRAIN, np.int8)
         codes[share >= 1 - split.test - split.validation] = VALIDATION
         codes[share >= 1 - split.test] = TEST
         return codes, bad
     if isinstance(split, GivenSplit):
-        values, bad = columns.strings(raw[split.column])
+        named = (split.train, split.validation, split.test)
+        kept = [name for names in named for name in names]
+        values, bad = columns.strings(raw[split.column], untyped, kept)
         codes = np.full(rows, DROPPED, np.int8)
-        for code, names in enumerate((split.train, split.validation, split.test)):
+        for code, names in enumerate(named):
             found = pc.is_in(values, value_set=pa.array(names, pa.large_string()))
             codes[found.to_numpy(zero_copy_only=False)] = code
         return np.where(codes == DROPPED, TRAIN, codes), bad | (codes == DROPPED)

@@ -94,18 +94,19 @@ class Ingest(beam.DoFn):
         read = kept = 0
         reasons: dict[str, int] = {}
         error = None
-        position = unit.first_row
+        positions = sources.Positions(unit.first_row)
         try:
             for batch in sources.read(unit, self._validator.columns):
                 if isinstance(batch, sources.Broken):
                     read += len(batch.lines)
-                    bad = self._validator.broken_lines(batch.lines, unit.path)
+                    positions.skip(batch.rows)
+                    bad = self._validator.broken_lines(batch, unit.path)
                     yield self._reject(unit, bad, reasons)
                     continue
-                place = Place(unit.file, unit.path, position)
+                rows = positions.take(batch.num_rows)
+                place = Place(unit.file, unit.path, rows)
                 good, rejected = self._validator(batch, place)
                 read += batch.num_rows
-                position += batch.num_rows
                 kept += good.num_rows
                 if rejected is not None:
                     yield self._reject(unit, rejected, reasons)

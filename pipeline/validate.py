@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import columns, expressions, hashing, plan, split
+from pipeline import columns, hashing, plan, sources, split
 from pipeline.columns import any_in_row, list_array
+from pipeline.faults import Faults, float32, guarded
+from pipeline.labels import canonical_labels
 from tfmtl.errors import DataError
-from tfmtl.schema import expression
 from tfmtl.schema.dataset import DatasetSpec
-from tfmtl.schema.task import TaskSpec
 
 TEXT_LIMIT = 1_000_000
 """Longest text of a cell, in bytes."""
@@ -36,24 +36,17 @@ REJECTED_SCHEMA_HEAD = [
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a batch comes from: its file, and its first row there."""
+    """Where a batch comes from.
+
+    Attributes:
+        file: Position of the file in the sorted list of inputs.
+        path: The file.
+        rows: int64 [rows], their positions in the file.
+    """
 
     file: int
     path: str
-    first_row: int
-
-
-class Faults:
-    """The first broken rule of each row."""
-
-    def __init__(self, rows: int) -> None:
-        self.codes = np.zeros(rows, np.int32)
-        self.reasons = [""]
-
-    def add(self, bad: np.ndarray, reason: str) -> None:
-        if bad.any():
-            self.codes[bad & (self.codes == 0)] = len(self.reasons)
-            self.reasons.append(reason)
+    rows: np.ndarray
 
 
 class Validator:
@@ -76,49 +69,57 @@ class Validator:
 
         Returns:
             The canonical batch of the good rows, and the rejected rows as a table of
-            reason, file, row
-            in the file and the raw columns as text; None where there are none.
+            reason, file, row in the file and the raw columns as text; None where there
+            are none.
 
         Raises:
             DataError: A whole column has a type that cannot be used.
         """
-        rows = batch.num_rows
-        raw = {c: columns.decoded(batch.column(c)) for c in self.columns}
-        faults = Faults(rows)
-        for column, array in raw.items():
-            self._check_text(column, array, faults)
-        out = canonical_inputs(self._inputs, raw, faults, place.path)
-        for task in self._dataset.tasks:
-            self._task(task, raw, rows, faults, out)
-        self._keys(raw, rows, faults, out)
-        out[plan.SPLIT], bad = _as_array(split.by_column(self._dataset, raw, rows))
-        faults.add(bad, self._split_reason())
-        self._order(raw, rows, place, out)
+        out, faults = guarded(
+            batch,
+            lambda part, found: self._columns(part, found, place.path),
+            place.path,
+        )
+        self._order(out, place)
         canonical = pa.RecordBatch.from_arrays(
             [out[f.name].cast(f.type) for f in self._schema], schema=self._schema
         )
         if not faults.codes.any():
             return canonical, None
         good = pa.array(faults.codes == 0)
-        return canonical.filter(good), self._rejected(raw, faults, place)
+        raw = {c: columns.decoded(batch.column(c)) for c in self.columns}
+        dead = rejected_rows(self.columns, raw, faults, place.path, place.rows)
+        return canonical.filter(good), dead
 
-    def broken_lines(self, lines: tuple[str, ...], path: str) -> pa.Table:
+    def _columns(
+        self, batch: pa.RecordBatch, faults: Faults, path: str
+    ) -> dict[str, pa.Array]:
+        """The canonical columns of raw rows, as far as the rows alone tell."""
+        raw = {c: columns.decoded(batch.column(c)) for c in self.columns}
+        rows, untyped = batch.num_rows, not sources.has_types(path)
+        for column, array in raw.items():
+            self._check_text(column, array, faults)
+        out = canonical_inputs(self._inputs, raw, faults, path)
+        out |= canonical_labels(self._dataset.tasks, raw, rows, faults, untyped)
+        self._keys(raw, faults, out, untyped)
+        out[plan.SPLIT], bad = _as_array(
+            split.by_column(self._dataset, raw, rows, untyped)
+        )
+        faults.add(bad, self._split_reason())
+        if self._dataset.deduplicate:
+            content = [raw[c] for c in self.columns]
+            out[plan.ORDER] = pa.array(hashing.hash_rows(content, 1))
+            out[plan.ORDER_2] = pa.array(hashing.hash_rows(content, 2))
+        return out
+
+    def broken_lines(self, broken: sources.Broken, path: str) -> pa.Table:
         """Rejected rows for CSV lines with a wrong number of fields."""
-        data: dict[str, Any] = {
-            "reason": ["wrong number of fields"] * len(lines),
-            "file": [path] * len(lines),
-            "file_row": [None] * len(lines),
-            "line": [line[:_KEPT_TEXT] for line in lines],
-        }
-        for column in self.columns:
-            data[_apart(column)] = [None] * len(lines)
-        return pa.table(data, schema=self.rejected_schema)
+        return rejected_lines(self.columns, broken, path)
 
     @property
     def rejected_schema(self) -> pa.Schema:
         """Schema of the dead-letter files: why, where, and the raw columns as text."""
-        text = [(_apart(c), pa.large_string()) for c in self.columns]
-        return pa.schema(REJECTED_SCHEMA_HEAD + text)
+        return rejected_schema(self.columns)
 
     @staticmethod
     def _check_text(column: str, array: pa.Array, faults: Faults) -> None:
@@ -132,59 +133,18 @@ class Validator:
             bad = any_in_row(long.to_numpy(zero_copy_only=False), lengths)
             faults.add(bad, f"column {column!r}: text over {TEXT_LIMIT:,} bytes")
 
-    def _task(
-        self,
-        task: TaskSpec,
-        raw: dict[str, pa.Array],
-        rows: int,
-        faults: Faults,
-        out: dict[str, pa.Array],
-    ) -> None:
-        where = f"task {task.name!r}"
-        label, bad = expressions.evaluate(expression.parse(task.label), raw, rows)
-        faults.add(bad, f"{where}: the label is no number")
-        if task.observed_when is not None:
-            population = expression.parse(task.observed_when)
-            observed, bad = expressions.evaluate(population, raw, rows)
-            faults.add(bad, f"{where}: `observed_when` is no number")
-            label = np.where(expressions.holds(observed), label, np.nan)
-        known = ~np.isnan(label)
-        if task.type == "binary":
-            bad = known & (label != 0) & (label != 1)
-            faults.add(bad, f"{where}: the label is not 0 or 1")
-        elif task.type == "multiclass":
-            classes = task.classes or 0
-            bad = known & (
-                (label != np.floor(label)) | (label < 0) | (label >= classes)
-            )
-            faults.add(bad, f"{where}: the label is no class in 0 .. {classes - 1}")
-        elif task.transform == "log1p":
-            faults.add(known & (label < 0), f"{where}: the label is negative")
-        out[f"label/{task.name}"] = pa.array(
-            _float32(label, f"{where}: the label is", faults)
-        )
-        if task.weight is not None:
-            weight, bad = columns.numbers(raw[task.weight])
-            bad |= known & ~((weight >= 0) & np.isfinite(weight))
-            faults.add(bad, f"{where}: the weight is missing, negative or infinite")
-            # A weight without a label has no effect, whatever the column says.
-            weight = np.where(known, weight, 0.0)
-            out[f"weight/{task.name}"] = pa.array(
-                _float32(weight, f"{where}: the weight is", faults)
-            )
-
     def _keys(
         self,
         raw: dict[str, pa.Array],
-        rows: int,
         faults: Faults,
         out: dict[str, pa.Array],
+        untyped: bool,
     ) -> None:
         keys = self._dataset.keys
         for name in ("row", "user", "group"):
             column = getattr(keys, name)
             if column is not None:
-                out[f"key/{name}"], bad = columns.strings(raw[column])
+                out[f"key/{name}"], bad = columns.strings(raw[column], untyped)
                 faults.add(bad, f"column {column!r}: invalid UTF-8")
         if keys.timestamp is not None:
             ticks, bad = columns.times(raw[keys.timestamp], keys.timestamp_unit, "us")
@@ -192,23 +152,14 @@ class Validator:
             faults.add(bad, f"column {keys.timestamp!r}: missing or not a time")
             out["key/timestamp"] = pa.array(ticks)
 
-    def _order(
-        self,
-        raw: dict[str, pa.Array],
-        rows: int,
-        place: Place,
-        out: dict[str, pa.Array],
-    ) -> None:
+    def _order(self, out: dict[str, pa.Array], place: Place) -> None:
         """What rows are sharded and sorted by: their content, or where they stood."""
         if self._dataset.deduplicate:
-            content = [raw[c] for c in self.columns]
-            order = hashing.hash_rows(content, 1)
-            out[plan.ORDER_2] = pa.array(hashing.hash_rows(content, 2))
+            order = out[plan.ORDER].to_numpy()
         else:
-            row = np.arange(place.first_row, place.first_row + rows, dtype=np.uint64)
             file = hashing.mix(np.array([place.file], np.uint64))
-            order = hashing.mix(hashing.mix(row) ^ file)
-        out[plan.ORDER] = pa.array(order)
+            order = hashing.mix(hashing.mix(place.rows.astype(np.uint64)) ^ file)
+            out[plan.ORDER] = pa.array(order)
         if self._dataset.keys.group is not None:
             text = out["key/group"]
             # Rows without a group are no group: each stands alone.
@@ -220,20 +171,64 @@ class Validator:
         column = getattr(self._dataset.split, "column", "")
         return f"column {column!r}: names no split"
 
-    def _rejected(
-        self, raw: dict[str, pa.Array], faults: Faults, place: Place
-    ) -> pa.Table:
-        where = np.flatnonzero(faults.codes)
-        reasons = pa.array(faults.reasons, pa.large_string())
-        data: dict[str, Any] = {
-            "reason": reasons.take(pa.array(faults.codes[where])),
-            "file": pa.array([place.path] * len(where), pa.large_string()),
-            "file_row": pa.array(where + place.first_row),
-            "line": pa.nulls(len(where), pa.large_string()),
-        }
-        for column in self.columns:
-            data[_apart(column)] = _readable(raw[column].take(pa.array(where)))
-        return pa.table(data).select(self.rejected_schema.names)
+
+def rejected_schema(names: Sequence[str]) -> pa.Schema:
+    """Schema of dead letters: why, where, and the raw columns as text.
+
+    Args:
+        names: The raw columns.
+    """
+    text = [(_apart(c), pa.large_string()) for c in names]
+    return pa.schema(REJECTED_SCHEMA_HEAD + text)
+
+
+def rejected_lines(names: Sequence[str], broken: sources.Broken, path: str) -> pa.Table:
+    """Dead letters of CSV lines with a wrong number of fields.
+
+    Args:
+        names: The raw columns.
+        broken: The lines.
+        path: The file.
+    """
+    lines = broken.lines
+    data: dict[str, Any] = {
+        "reason": ["wrong number of fields"] * len(lines),
+        "file": [path] * len(lines),
+        "file_row": list(broken.rows),
+        "line": [line[:_KEPT_TEXT] for line in lines],
+    }
+    for column in names:
+        data[_apart(column)] = [None] * len(lines)
+    return pa.table(data, schema=rejected_schema(names))
+
+
+def rejected_rows(
+    names: Sequence[str],
+    raw: Mapping[str, pa.Array],
+    faults: Faults,
+    path: str,
+    rows: np.ndarray,
+) -> pa.Table:
+    """Dead letters of the rows that broke a rule.
+
+    Args:
+        names: The raw columns.
+        raw: Column to decoded values.
+        faults: The rules that the rows broke.
+        path: The file.
+        rows: int64 [rows], their positions in the file.
+    """
+    where = np.flatnonzero(faults.codes)
+    reasons = pa.array(faults.reasons, pa.large_string())
+    data: dict[str, Any] = {
+        "reason": reasons.take(pa.array(faults.codes[where])),
+        "file": pa.array([path] * len(where), pa.large_string()),
+        "file_row": pa.array(rows[where]),
+        "line": pa.nulls(len(where), pa.large_string()),
+    }
+    for column in names:
+        data[_apart(column)] = _readable(raw[column].take(pa.array(where)))
+    return pa.table(data).select(rejected_schema(names).names)
 
 
 def canonical_inputs(
@@ -248,17 +243,20 @@ def canonical_inputs(
         items: The inputs.
         raw: Column to decoded values.
         faults: Learns which rows do not parse; they hold placeholders.
-        path: The file, for messages.
+        path: The file: whether it has types, and for messages.
 
     Raises:
         DataError: A whole column has a type that cannot be used.
     """
     out: dict[str, pa.Array] = {}
     lengths: dict[str, tuple[str, np.ndarray]] = {}
+    untyped = not sources.has_types(path)
     for item in items:
         try:
-            out[item.name] = _canonical_input(item, raw[item.column], faults, lengths)
-        except (DataError, pa.ArrowException) as error:
+            out[item.name] = _canonical_input(
+                item, raw[item.column], faults, lengths, untyped
+            )
+        except DataError as error:
             raise DataError(
                 f"column {item.column!r} of {path!r} cannot be read as the input "
                 f"{item.name!r}: {error}"
@@ -271,20 +269,24 @@ def _canonical_input(
     array: pa.Array,
     faults: Faults,
     lengths: dict[str, tuple[str, np.ndarray]],
+    untyped: bool,
 ) -> pa.Array:
     where = f"column {item.column!r}"
     if item.kind == "string":
-        values, bad = columns.strings(array)
+        values, bad = columns.strings(array, untyped, item.kept)
         faults.add(bad, f"{where}: invalid UTF-8")
         return values
     if item.kind == "float":
         numbers, bad = columns.numbers(array)
         faults.add(bad, f"{where}: not a number")
-        return pa.array(_float32(numbers, where, faults))
+        return pa.array(float32(numbers, where, faults))
     if item.kind == "time":
         ticks, bad = columns.times(array, item.unit, item.unit)
         faults.add(bad, f"{where}: not a time")
         return pa.array(ticks)
+    if item.separator is not None and columns.is_text(array.type):
+        array, bad = columns.strings(array)
+        faults.add(bad, f"{where}: invalid UTF-8")
     flat, counts = columns.lists(array, item.separator)
     if item.kind == "vector":
         return _vector(item, array, flat, counts, faults)
@@ -296,7 +298,7 @@ def _canonical_input(
             "have unequal lengths",
         )
     if item.kind == "strings":
-        values, bad = columns.strings(flat)
+        values, bad = columns.strings(flat, untyped)
         faults.add(any_in_row(bad, counts), f"{where}: invalid UTF-8")
         return list_array(values, counts)
     numbers, bad = columns.numbers(flat)
@@ -313,14 +315,6 @@ def _apart(column: str) -> str:
 
 def _as_array(pair: tuple[np.ndarray, np.ndarray]) -> tuple[pa.Array, np.ndarray]:
     return pa.array(pair[0]), pair[1]
-
-
-def _float32(values: np.ndarray, where: str, faults: Faults) -> np.ndarray:
-    """Casts to float32; what does not fit is a fault, NaN stays."""
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
-    faults.add(np.isinf(narrow), f"{where}: infinite or too large for a float")
-    return narrow
 
 
 def _vector(
@@ -347,13 +341,26 @@ def _vector(
 def _readable(array: pa.Array) -> pa.Array:
     """Cells of rejected rows as text that any tool can read."""
     values: list[str | None] = []
-    for value in array.to_pylist():
+    for cell in array:
+        value = _plain(cell)
         if value is None:
             values.append(None)
             continue
         if isinstance(value, bytes):
             value = value[:_KEPT_TEXT].decode("utf-8", "backslashreplace")
         elif not isinstance(value, str):
-            value = json.dumps(value, default=repr)
+            value = json.dumps(value, default=str)
         values.append(value[:_KEPT_TEXT])
     return pa.array(values, pa.large_string())
+
+
+def _plain(cell: pa.Scalar) -> Any:
+    """A cell as a Python value; a time as text, since Python has not all of them."""
+    if not pa.types.is_temporal(cell.type) or not cell.is_valid:
+        return cell.as_py()
+    for kind in (pa.large_string(), pa.int64()):
+        try:
+            return cell.cast(kind).as_py()
+        except pa.ArrowException:
+            continue
+    return repr(cell)

@@ -204,7 +204,8 @@ def preprocess_rows(
     Args:
         folder: To write to.
         rows: Row key to the cells that differ from `GOOD`; a Parquet file of `WIDE`.
-        csv: Row key to a line of a CSV file of `DATASET`. The key must stand in it.
+        csv: Row key to a line of a CSV file of `DATASET`. The key must stand in it. The
+            first one is the first row of the file, the rest stand behind the good ones.
 
     Returns:
         Row key to a dead letter with its reason, or to "kept" with what the records
@@ -223,7 +224,8 @@ def preprocess_rows(
     )
     pq.write_table(table, folder / "rows.parquet")
     good = [f"c{n},a,1.5,home,1,{1_600_000_000 + n}" for n in range(60)]
-    text = "\n".join(["row,item,price,page,clicked,time", *good, *csv.values()])
+    first, *others = csv.values()
+    text = "\n".join(["row,item,price,page,clicked,time", first, *good, *others])
     (folder / "rows.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     found: dict[str, Answer] = {}
     for name, dataset in (("rows.parquet", WIDE), ("rows.csv", DATASET)):

@@ -93,6 +93,10 @@ ROWS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 CSV: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    # First: the names of the columns are sought in the first megabyte.
+    "csv text of 10 MB in the first row": (
+        f"KEY,{LONG},1.5,home,1,1600000000", "dead letter", ("'item'", "1,000,000"),
+    ),
     "csv too few fields": ("KEY,a,1.5", "dead letter", ("number of fields",)),
     "csv too many fields": (
         "KEY,a,1.5,home,1,1600000000,9", "dead letter", ("number of fields",),

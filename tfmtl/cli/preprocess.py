@@ -33,7 +33,12 @@ from tfmtl.cli.base import (
     metavar="GLOB",
     help="Parquet, CSV or Avro files; quote the pattern. Repeatable.",
 )
-@click.option("--output", type=OUT_FOLDER, required=True, help="Dataset directory.")
+@click.option(
+    "--output",
+    type=OUT_FOLDER,
+    required=True,
+    help="Dataset directory, in a file system that this machine and all workers share.",
+)
 @click.option(
     "--layout",
     type=click.Choice(["blocks", "rows"]),
@@ -74,7 +79,9 @@ def preprocess(
 
     Fits vocabularies and scales on the training split and writes records, the transform
     graph and dataset.json. Rows that break the schema go to rejected/, with the reason.
-    Everything after -- is an option for Apache Beam.
+    Everything after -- is an option for Apache Beam. Its workers write straight to the
+    output: Flink, Spark or Dataflow need a mount that this machine and all workers see
+    under one path. An object store is no output, but may be an input.
     """
     if beam_args and not beam_args[0].startswith("-"):
         raise click.UsageError(

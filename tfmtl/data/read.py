@@ -96,6 +96,11 @@ class Reader:
         names = [c.name for c in self.manifest.columns]
         if self.shuffle == "groups" and "key/group" not in names:
             raise ConfigError("`shuffle: groups` needs records with a `key/group`")
+        if self.shuffle == "groups" and self.manifest.layout == "rows":
+            raise ConfigError(
+                "`shuffle: groups` needs a data set of `layout: blocks`, which keeps "
+                "the rows of a group in one record. Received: layout 'rows'"
+            )
         if self.rows == 0:
             raise DataError(f"the split {'+'.join(self.splits)} has no rows")
 

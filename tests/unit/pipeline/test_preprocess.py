@@ -158,7 +158,7 @@ def test_rejected_duplicates_and_dropped_are_counted(tmp_path: pathlib.Path) -> 
         "wrong number of fields": 2,
     }
     dead = pq.read_table(tmp_path / "out" / "rejected").to_pandas()
-    assert sorted(dead.file_row.dropna()) == [3, 4, 5, 6]
+    assert sorted(dead.file_row) == [3, 4, 5, 6, 117, 118]
     assert dead.set_index("file_row").price[4] == "dear"
     assert dead.set_index("file_row").row[4] == "4"
     assert dead.item.str.len().max() == 65_536
@@ -286,6 +286,30 @@ def test_arguments_are_checked_before_anything_is_read(tmp_path: pathlib.Path) -
     (tmp_path / "full" / "file").write_text("")
     with pytest.raises(ConfigError, match="empty folder"):
         run(tiny(), "x.parquet", tmp_path / "full")
+
+
+def test_groups_need_blocks(tmp_path: pathlib.Path) -> None:
+    dataset = TINY | {"keys": {"timestamp": "time", "group": "row"}}
+    experiment = parse_experiment(
+        {
+            "name": "tiny",
+            "dataset": dataset,
+            "model": {"class": "MMoE"},
+            "training": {"shuffle": "groups"},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"shuffle: groups.*layout: blocks.*'rows'"):
+        run(experiment, "x.parquet", tmp_path / "out", layout="rows")
+
+
+@pytest.mark.parametrize("output", ["gs://bucket/data", "s3:/bucket", "hdfs://a/b"])
+def test_an_object_store_is_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no URL of an object store"):
+        run(tiny(), "x.parquet", output)
+    assert not list(tmp_path.iterdir())
 
 
 def test_command_line(

@@ -112,6 +112,30 @@ def test_hash_is_the_same_in_another_process_and_for_text() -> None:
     assert (codes == hashed(rows=1000)).all()
 
 
+@pytest.mark.parametrize("missing", [None, ""])
+def test_rows_without_a_value_to_hash_go_each_its_own_way(missing: str | None) -> None:
+    rule = {"by": "hash", "column": "k", "validation": 0.1, "test": 0.2}
+    rows = 20_000
+    keys = pa.array(["a", *[missing] * (rows - 1)], pa.string())
+    raw = {"k": keys, "x": pa.array(np.arange(rows) // 2)}
+    codes, bad = split.by_column(dataset(rule), raw, rows)
+    assert not bad.any()
+    shares = np.bincount(codes) / rows
+    # Five standard deviations of a binomial share of pairs.
+    atol = 5 * 0.46 / (rows / 2) ** 0.5
+    np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=atol)
+    # Rows that are equal stay together, wherever they stand.
+    assert (codes[2::2] == codes[3::2]).all()
+    turned = {n: a.take(pa.array(np.arange(rows)[::-1])) for n, a in raw.items()}
+    other, _ = split.by_column(dataset(rule), turned, rows)
+    assert (other[::-1] == codes).all()
+    # Rows with a value go where they went without the others.
+    alone, _ = split.by_column(
+        dataset(rule), {n: a.slice(0, 1) for n, a in raw.items()}, 1
+    )
+    assert alone[0] == codes[0]
+
+
 def test_given() -> None:
     rule = {"by": "given", "column": "k", "train": ["a", "b"], "test": ["c"]}
     values = pa.array(["a", "c", "validation", "b", "other", None])
