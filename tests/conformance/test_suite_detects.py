@@ -10,6 +10,7 @@ from tests.conformance.catalogue import ENTRIES
 from tfmtl._keras import keras, tf
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.shared_bottom import SharedBottom
+from tfmtl.models.star import STAR
 from tfmtl.testing.conformance import ModelConformance
 
 
@@ -69,6 +70,22 @@ class Idle(SharedBottom):
         self.idle = self.add_weight("idle", [3])
 
 
+class Leaking(SharedBottom):
+    """The loss of one task moves the tower of another."""
+
+    def logits(self, x: Any, training: bool) -> dict[str, Any]:
+        outputs = super().logits(x, training)
+        return {**outputs, "like": outputs["like"] + outputs["click"]}
+
+
+class FirstForUnknown(STAR):
+    """An unknown scenario borrows the parts of the first."""
+
+    def logits(self, x: Any, training: bool) -> dict[str, Any]:
+        known = tf.where(x.scenario < len(self.norm.scenarios), x.scenario, 0)
+        return super().logits(x._replace(scenario=known), training)
+
+
 class Doubled(SharedBottom):
     """Two layers claim the same variables."""
 
@@ -95,11 +112,13 @@ class _Thief(keras.layers.Layer):
         (KerasDropout, "test_dropout_acts_in_training_only"),
         (EqualExperts, "test_members_start_different"),
         (Idle, "test_every_variable_learns"),
+        (Leaking, "test_a_tasks_own_variables_are_reached_by_its_loss_alone"),
+        (FirstForUnknown, "test_unknown_scenario"),
         (Doubled, "test_groups_partition_the_trainable_variables"),
     ],
 )
 def test_broken_models_fail(broken: type[Any], test: str) -> None:
-    base = "MMoE" if issubclass(broken, MMoE) else "SharedBottom"
+    base = broken.__base__.__name__
     attributes = {"model": broken, **ENTRIES[base]}
     suite = type("Suite", (ModelConformance,), attributes)()
     with pytest.raises((AssertionError, ValueError)):

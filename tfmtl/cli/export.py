@@ -6,12 +6,17 @@ import pathlib
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FOLDER, Command, example
+from tfmtl.cli.base import IN_FILE, IN_FOLDER, OUT_FOLDER, Command, example
 
 
 @click.command(
     cls=Command,
-    epilog=example("tfmtl export run --output model", "tfmtl serve model"),
+    epilog=example(
+        "tfmtl export run --output model",
+        "tfmtl evaluate run --split test --json report.json",
+        "tfmtl export run --output model --metrics report.json",
+        "tfmtl serve model",
+    ),
 )
 @click.argument("run", type=IN_FOLDER)
 @click.option(
@@ -24,11 +29,18 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FOLDER, Command, example
     "--version", type=click.IntRange(1), help="Its number; the next by default."
 )
 @click.option("--dataset", type=IN_FOLDER, help="Where the dataset lies now, if moved.")
+@click.option(
+    "--metrics",
+    type=IN_FILE,
+    help="Report for the model card, as `tfmtl evaluate RUN --json` writes it; the "
+    "validation metrics by default.",
+)
 def export(
     run: pathlib.Path,
     output: pathlib.Path,
     version: int | None,
     dataset: pathlib.Path | None,
+    metrics: pathlib.Path | None,
 ) -> None:
     """Export the best model of RUN for TensorFlow Serving.
 
@@ -37,12 +49,20 @@ def export(
     """
     from tfmtl import workflow
     from tfmtl.cli.console import progress
+    from tfmtl.cli.report import read_report
 
+    report = None if metrics is None else read_report(metrics)
     with progress() as listener:
         manifest = workflow.export(
-            run, output, version=version, dataset=dataset, listener=listener
+            run,
+            output,
+            version=version,
+            dataset=dataset,
+            metrics=report,
+            listener=listener,
         )
     click.echo(
         f"exported {manifest.name} ({manifest.model}, {manifest.parameters:,} "
-        f"parameters) to {output}; outputs: {', '.join(manifest.outputs)}"
+        f"parameters{', refitted' if manifest.refit else ''}) to {output}; outputs: "
+        f"{', '.join(manifest.outputs)}"
     )

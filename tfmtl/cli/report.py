@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from tfmtl.cli.console import print_table
+from tfmtl.errors import DataError
 
 _METRICS = {
     "binary": ("auc", "gauc", "logloss", "ne", "pcoc", "ece"),
     "regression": ("rmse", "mae", "r2"),
     "multiclass": ("accuracy", "macro_f1", "logloss"),
 }
+
+
+def read_report(path: pathlib.Path) -> dict[str, Any]:
+    """Reads what `tfmtl evaluate --json` wrote.
+
+    Raises:
+        DataError: The file is no JSON object.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{str(path)!r} must hold an object, as `tfmtl evaluate` wrote")
+    return document
 
 
 def print_report(report: Mapping[str, Any]) -> None:

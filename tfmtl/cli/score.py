@@ -13,7 +13,7 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
     cls=Command,
     epilog=example(
         "tfmtl score model --input 'new/*.parquet' --output scores.parquet",
-        "tfmtl score run --input new.csv --output scores.parquet",
+        "tfmtl score run --input new.csv --output scores.parquet --dataset moved",
     ),
 )
 @click.argument("model_or_run", type=IN_FOLDER)
@@ -27,10 +27,20 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
     "Repeatable.",
 )
 @click.option("--output", type=OUT_FILE, required=True, help="Parquet file to write.")
+@click.option(
+    "--dataset", type=IN_FOLDER, help="Where the dataset of a run lies now, if moved."
+)
 def score(
-    model_or_run: pathlib.Path, inputs: tuple[str, ...], output: pathlib.Path
+    model_or_run: pathlib.Path,
+    inputs: tuple[str, ...],
+    output: pathlib.Path,
+    dataset: pathlib.Path | None,
 ) -> None:
-    """Predict raw rows offline, with an export or a run."""
+    """Predict raw rows offline, with an export or a run.
+
+    Rows that do not parse go to OUTPUT.rejected.parquet, with the reason; rows read,
+    scored and rejected are counted in OUTPUT.counts.json.
+    """
     if output.suffix != ".parquet":
         raise click.BadParameter(
             f"must end in .parquet. Received: {str(output)!r}", param_hint="'--output'"
@@ -38,7 +48,12 @@ def score(
 
     from tfmtl import workflow
     from tfmtl.cli.console import progress
+    from tfmtl.workflow.score import rejected_path
 
     with progress() as listener:
-        rows = workflow.score(model_or_run, inputs, output, listener=listener)
-    click.echo(f"{rows:,} rows scored: {output}")
+        counts = workflow.score(
+            model_or_run, inputs, output, dataset=dataset, listener=listener
+        )
+    click.echo(f"{counts.written:,} of {counts.read:,} rows scored: {output}")
+    if counts.rejected:
+        click.echo(f"{counts.rejected:,} rows rejected: {rejected_path(output)}")

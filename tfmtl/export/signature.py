@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +48,7 @@ class ServingModule(tf.Module):
         self, model: MultiTaskModel, transform: Any, outputs: list[str]
     ) -> None:
         super().__init__(name="tfmtl_serving")
-        self._forward = functools.partial(model, training=False)
+        self._forward = lambda features: model(features, training=False)
         self._apply = transform.apply_transform_model
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))

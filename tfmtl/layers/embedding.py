@@ -100,9 +100,13 @@ class FeatureEmbedding(keras.layers.Layer):
             it reads (one network per scenario).
         exclude: Features that are left out: they have no table here.
         use_scenario: Whether the scenario's embedding is part of the flat input.
-        width: Width of every table instead of the features' own (1: a linear model);
-            sequences with attention are then pooled by their mean, as they are where
-            their query is excluded.
+        width: Width of every table, the scenario's too, instead of the features' own
+            (1: a linear model); sequences with attention are then pooled by their mean,
+            as they are where their query is excluded.
+        replace: Features read in another way than the data set says: another pooling,
+            fewer columns of a sequence.
+        vectors: Id column to the vector feature of a side table whose vectors are read
+            instead of a table of the column's own; both of one vocabulary.
     """
 
     def __init__(
@@ -117,6 +121,8 @@ class FeatureEmbedding(keras.layers.Layer):
         exclude: Sequence[str] = (),
         use_scenario: bool = True,
         width: int | None = None,
+        replace: Sequence[FeatureSpec] = (),
+        vectors: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -128,11 +134,17 @@ class FeatureEmbedding(keras.layers.Layer):
         self.exclude = tuple(exclude)
         self.use_scenario = use_scenario
         self.width = width
-        kept = [f for f in manifest.dataset.features if f.name not in self.exclude]
+        self.vectors = dict(vectors or {})
+        other = {f.name: f for f in replace}
+        kept = [
+            other.get(f.name, f)
+            for f in manifest.dataset.features
+            if f.name not in self.exclude
+        ]
         self._features = {f.name: f for f in kept}
         self._columns = _columns_of(manifest, kept)
         owned = {c for columns in self._columns.values() for c in columns}
-        self._slots, self._table_rows = _layout(manifest, kept, width)
+        self._slots, self._table_rows = _layout(manifest, kept, width, self.vectors)
         self._numeric = [
             c.name
             for c in manifest.columns
@@ -190,7 +202,7 @@ class FeatureEmbedding(keras.layers.Layer):
         if scenario is not None and self.use_scenario:
             self._scenario_table = self.add_weight(
                 "scenario",
-                [len(scenario.values), scenario.dim],
+                [len(scenario.values), self.width or scenario.dim],
                 initializer=NormalRows(child_seed(self.seed, "scenario"), 0.1),
             )
         super().build(input_shape)
@@ -265,7 +277,8 @@ class FeatureEmbedding(keras.layers.Layer):
         """Feature to what it adds to the flat input, [B, d]."""
         result = {}
         for name, columns in self._columns.items():
-            parts = [fields[c] for c in columns if c in fields]
+            # A side table's vector has a field, and no record column.
+            parts = [fields[c] for c in columns or [name] if c in fields]
             parts += [
                 tf.cast(numbers[c][:, None], self.compute_dtype)
                 for c in columns
@@ -329,6 +342,8 @@ class FeatureEmbedding(keras.layers.Layer):
             parts = tf.split(rows, [s.length or 1 for s in slots], axis=1)
             for slot, part in zip(slots, parts):
                 result[slot.column] = part if slot.length else tf.squeeze(part, 1)
+        for column, name in self.vectors.items():
+            result[column] = self._side_rows(name, features[column], partition)
         return result
 
     def _ids(self, slot: _Slot, features: Mapping[str, Any], training: bool) -> Any:
@@ -432,7 +447,7 @@ class FeatureEmbedding(keras.layers.Layer):
             pool = masked_sum if feature.pooling == "sum" else masked_mean
             pooled = pool(values, mask)
         # One field a column, so that each meets fields of its own width.
-        widths = [self.width or c.dim for c in feature.columns]
+        widths = [int(looked_up[c].shape[-1]) for c in columns]
         for column, part in zip(columns, tf.split(pooled, widths, axis=1)):
             fields[column] = part
 
@@ -443,17 +458,21 @@ class FeatureEmbedding(keras.layers.Layer):
             vector = features[feature.name]
         else:
             key = self.manifest.dataset.side_tables[feature.table].feature
-            rows = self._side_values[feature.name].shape[0]
-            ids = tf.cast(features[key], tf.int32)
-            ids = tf.where((ids >= 0) & (ids < rows), ids, 0)
-            if partition is not None and feature.trainable:
-                ids += partition * rows
-            vector = tf.gather(self._side[feature.name], ids)
+            vector = self._side_rows(feature.name, features[key], partition)
         vector = tf.cast(vector, self.compute_dtype)
         projection = self._projections.get(feature.name)
         if projection is None:
             return vector
         return _of_partition(projection(vector), partition)
+
+    def _side_rows(self, name: str, ids: Any, partition: Any) -> Any:
+        """Vectors of a side table: [B] or [B, L] -> [B, size] or [B, L, size]."""
+        rows = self._side_values[name].shape[0]
+        ids = tf.cast(ids, tf.int32)
+        ids = tf.where((ids >= 0) & (ids < rows), ids, 0)
+        if partition is not None and self._side[name].trainable:
+            ids += rows * (partition if ids.shape.rank == 1 else partition[:, None])
+        return tf.cast(tf.gather(self._side[name], ids), self.compute_dtype)
 
 
 def _of_partition(values: Any, partition: Any) -> Any:
@@ -464,10 +483,13 @@ def _of_partition(values: Any, partition: Any) -> Any:
 
 
 def _layout(
-    manifest: DatasetManifest, features: Sequence[FeatureSpec], width: int | None
+    manifest: DatasetManifest,
+    features: Sequence[FeatureSpec],
+    width: int | None,
+    without: Mapping[str, str],
 ) -> tuple[list[_Slot], dict[str, tuple[int, int]]]:
     """Slots of the features' id columns, and [rows, width] of each table."""
-    dims = id_widths(features)
+    dims = {c: v for c, v in id_widths(features).items() if c not in without}
     owner = {
         c: name for name, cs in _columns_of(manifest, features).items() for c in cs
     }

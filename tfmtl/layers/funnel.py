@@ -52,3 +52,43 @@ def conditional_logit(joint: Any, above: Any) -> Any:
     log_ratio = tf.nn.softplus(-above) - tf.nn.softplus(-joint)
     log_ratio = tf.minimum(log_ratio, -1e-6)
     return log_ratio - log1mexp(log_ratio)
+
+
+def mixture_logit(switch: Any, taken: Any, otherwise: Any) -> Any:
+    """Logit of y2 y3 + (1 - y2) y4, a step that may lead through another one or not.
+
+        log p       = logaddexp(log y2 + log y3,       log(1 - y2) + log y4)
+        log (1 - p) = logaddexp(log y2 + log(1 - y3),  log(1 - y2) + log(1 - y4))
+
+    Args:
+        switch: [B], logit of y2, the step between.
+        taken: [B], logit of y3, the step after it.
+        otherwise: [B], logit of y4, the step without it.
+
+    Returns:
+        [B], finite for logits up to +-60.
+    """
+    log_y, log_n = -tf.nn.softplus(-switch), -tf.nn.softplus(switch)
+
+    def log_sum(sign: float) -> Any:
+        paths = [
+            log_y - tf.nn.softplus(-sign * taken),
+            log_n - tf.nn.softplus(-sign * otherwise),
+        ]
+        return tf.reduce_logsumexp(tf.stack(paths), axis=0)
+
+    return log_sum(1.0) - log_sum(-1.0)
+
+
+def order_violation(step: Any, above: Any) -> Any:
+    """AITM's behavioural expectation calibrator of two steps, mean max(p - p_above, 0).
+
+    Args:
+        step: [B], probability of a step over all rows.
+        above: [B], of the step it follows, which cannot be rarer.
+
+    Returns:
+        Scalar; its gradient is +-1/B where the order is violated, and 0 elsewhere.
+    """
+    # relu, not maximum: that one has a gradient at equality.
+    return tf.reduce_mean(tf.nn.relu(step - above))

@@ -73,11 +73,8 @@ class Gates(keras.layers.Layer):
         logits = tf.cast(self.dense(inputs), tf.float32) / self.temperature
         weights = tf.nn.softmax(logits, axis=-1)  # [B, T, E]
         if training and self.dropout > 0:
-            weights = self.drop(weights, training=True)
-            total = tf.reduce_sum(weights, axis=-1, keepdims=True)
-            # All experts dropped: the mean of all, rather than nothing.
-            weights = tf.where(
-                total > 0, weights / tf.maximum(total, 1e-12), 1.0 / self.num_experts
+            weights = renormalised(
+                self.drop(weights, training=True), 1.0 / self.num_experts
             )
         mixed = tf.einsum("bte,beh->bth", tf.cast(weights, experts.dtype), experts)
         return mixed, weights
@@ -95,3 +92,15 @@ class Gates(keras.layers.Layer):
             "dropout": self.dropout,
             "temperature": self.temperature,
         }
+
+
+def renormalised(weights: Any, fallback: Any) -> Any:
+    """Weights of which some were dropped, scaled to sum to 1 again.
+
+    Args:
+        weights: [..., E], none below 0.
+        fallback: What a gate gets that lost all its experts, rather than nothing;
+            broadcast to the weights.
+    """
+    total = tf.reduce_sum(weights, axis=-1, keepdims=True)
+    return tf.where(total > 0, weights / tf.maximum(total, 1e-12), fallback)

@@ -26,7 +26,7 @@ class StackedDense(keras.layers.Layer):
         units: h.
         activation: Name of a Keras activation.
         seed: Of the kernels; members start different.
-        owners: Names of the groups the members belong to, N of them.
+        owners: Names of the groups the members belong to, N of them, not all different.
         use_bias: Add b_n.
         initial_bias: N numbers the biases start at (for h = 1 outputs); zeros if None.
     """
@@ -82,6 +82,8 @@ class StackedDense(keras.layers.Layer):
         else:
             for n, owner in enumerate(self.owners):
                 name = owner.replace("|", "_")
+                if self.owners.count(owner) > 1:
+                    name += f"/{self.owners[:n].count(owner)}"
                 seed = child_seed(self.seed, n)
                 self._kernels.append(
                     self.add_weight(
@@ -121,15 +123,7 @@ class StackedDense(keras.layers.Layer):
         return self._biases[0] if self.owners is None else tf.stack(self._biases)
 
     def call(self, inputs: Any) -> Any:
-        kernel = tf.cast(self.kernel, inputs.dtype)
-        if inputs.shape.rank == 2:
-            # One matrix product of [B, d] with [d, N·h]: no batched one is as fast.
-            flat = tf.reshape(tf.transpose(kernel, [1, 0, 2]), [kernel.shape[1], -1])
-            outputs = tf.reshape(
-                tf.matmul(inputs, flat), [-1, self.count, self.units]
-            )  # [B, N, h]
-        else:
-            outputs = tf.einsum("bnd,ndh->bnh", inputs, kernel)  # [B, N, h]
+        outputs = stacked_product(inputs, self.kernel)
         if self.use_bias:
             outputs += tf.cast(self.bias, inputs.dtype)
         return self.activation(outputs)
@@ -220,6 +214,25 @@ class StackedMLP(keras.layers.Layer):
             "dropout": self.dropout,
             "owners": self.owners,
         }
+
+
+def stacked_product(inputs: Any, kernel: Any) -> Any:
+    """N matrix products side by side.
+
+    Args:
+        inputs: [B, d] for all members, or [B, N, d].
+        kernel: [N, d, h], cast to the inputs' type.
+
+    Returns:
+        [B, N, h].
+    """
+    kernel = tf.cast(kernel, inputs.dtype)
+    if inputs.shape.rank == 3:
+        return tf.einsum("bnd,ndh->bnh", inputs, kernel)
+    # One matrix product of [B, d] with [d, N·h]: no batched one is as fast.
+    count, width, units = kernel.shape
+    flat = tf.reshape(tf.transpose(kernel, [1, 0, 2]), [width, -1])
+    return tf.reshape(tf.matmul(inputs, flat), [-1, count, units])
 
 
 def _spread(inputs: Any, count: int) -> Any:

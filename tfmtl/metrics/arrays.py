@@ -106,11 +106,14 @@ def tie_runs(*sorted_keys: npt.NDArray[np.generic]) -> tuple[Ints, Ints]:
 def group_codes(groups: npt.ArrayLike) -> tuple[Ints, int]:
     """Numbers the distinct values of `groups` from 0.
 
+    A row without a group, which is the empty text, is no group's: each such row gets a
+    number of its own.
+
     Args:
       groups: [N] integers, booleans, strings, bytes or other hashable values.
 
     Returns:
-      (code of each row [N], number of distinct values).
+      (code of each row [N], number of codes).
 
     Raises:
       DataError: for a missing group (None or NaN), or for floats.
@@ -137,6 +140,12 @@ def group_codes(groups: npt.ArrayLike) -> tuple[Ints, int]:
     if None in seen or any(isinstance(value, float) for value in seen):
         raise DataError(
             "`groups` must be integers, strings or bytes and never missing, got None, "
-            "NaN or a float; give rows without a user a value of their own first"
+            "NaN or a float; the empty text says that a row has no user"
         )
-    return codes, len(seen)
+    count = len(seen)
+    for nothing in ("", b""):
+        if nothing in seen:
+            alone = np.flatnonzero(codes == seen[nothing])[1:]
+            codes[alone] = count + np.arange(len(alone))
+            count += len(alone)
+    return codes, count

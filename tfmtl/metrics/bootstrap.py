@@ -94,7 +94,8 @@ def auc_interval(
     Args:
       labels: [N] of 0 and 1.
       scores: [N].
-      users: [N] cluster of each row, or None to resample rows.
+      users: [N] cluster of each row, or None to resample rows; a row with the empty
+        text is a cluster of its own.
       weights: [N] >= 0 sample weights, or None.
       resamples: number of resamples, >= 2.
       level: coverage in (0, 1).

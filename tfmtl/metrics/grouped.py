@@ -31,7 +31,7 @@ class GroupedAuc(NamedTuple):
     Attributes:
       value: weighted mean of the groups' AUC; NaN where no group has both classes.
       groups_used: number of groups with both classes.
-      group_coverage: their share of all groups.
+      group_coverage: their share of all groups, a row without a group counting as one.
       row_coverage: the share of all rows that lie in them.
     """
 
@@ -152,7 +152,8 @@ def grouped_auc(
     """GAUC: the mean of the users' (or sessions') own AUC.
 
     GAUC = sum_u w_u AUC_u / sum_u w_u over groups that have both classes. Adding a
-    constant to all scores of one user does not change it.
+    constant to all scores of one user does not change it. Rows without a group (the
+    empty text) are left out, and lower the coverage.
 
     Args:
       labels: [N] of 0 and 1.

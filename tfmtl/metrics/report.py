@@ -180,7 +180,9 @@ def evaluate_predictions(
         None where there are no scenarios.
       scenario_names: the S declared values.
       users: [N] integers, strings or bytes; None where not known: then `gauc` is None
-        and `auc_ci` comes from resampled rows.
+        and `auc_ci` comes from resampled rows. A row with the empty text has no user:
+        it is left out of `gauc` and of what `gauc_coverage` covers, and is resampled
+        alone.
       mean_over: names of the tasks that the means are over; all where None.
       resamples: of the 95 % intervals; 0 leaves them None.
       seed: of the resampling.

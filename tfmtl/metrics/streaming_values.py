@@ -38,16 +38,22 @@ class StreamingRegression(Streaming):
                 tf.TensorSpec(table, tf.float64),
                 tf.TensorSpec(table, tf.bool),
                 tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec(table, tf.float64),
             ],
         )
 
     @property
     def state(self) -> tuple[tf.Variable, ...]:
-        """Sums [S + 1, T, 3] of squared error, absolute error and rows."""
+        """Sums [S + 1, T, 3] of squared error, absolute error and weight."""
         return (self._moments,)
 
     def update(
-        self, predictions: Any, labels: Any, mask: Any = None, scenario: Any = None
+        self,
+        predictions: Any,
+        labels: Any,
+        mask: Any = None,
+        scenario: Any = None,
+        weights: Any = None,
     ) -> None:
         """Adds a batch.
 
@@ -56,6 +62,7 @@ class StreamingRegression(Streaming):
           labels: [B, T]; NaN counts as missing.
           mask: [B, T], true where the label was observed; None for everywhere.
           scenario: [B] ids, or None for unknown everywhere.
+          weights: [B, T] sample weights, or None for 1 each.
         """
         values = tf.cast(predictions, tf.float64)
         self._update(
@@ -63,6 +70,7 @@ class StreamingRegression(Streaming):
             tf.cast(labels, tf.float64),
             tf.ones_like(values, tf.bool) if mask is None else tf.cast(mask, tf.bool),
             self._scenario_ids(scenario, values),
+            tf.ones_like(values) if weights is None else tf.cast(weights, tf.float64),
         )
 
     def _accumulate(
@@ -71,12 +79,14 @@ class StreamingRegression(Streaming):
         labels: tf.Tensor,
         mask: tf.Tensor,
         scenario: tf.Tensor,
+        weights: tf.Tensor,
     ) -> None:
         """Traced once; shapes as in `update`, with B unknown."""
         mask = mask & ~tf.math.is_nan(labels)
         error = predictions - labels
         values = tf.stack([error**2, tf.abs(error), tf.ones_like(error)], axis=-1)
-        values = tf.where(mask[..., None], values, 0.0)  # [B, T, 3]
+        values = values * weights[..., None]  # [B, T, 3]
+        values = tf.where(mask[..., None], values, 0.0)
         self._moments.assign_add(
             tf.math.unsorted_segment_sum(values, scenario, len(self._rows))
         )
@@ -91,11 +101,11 @@ class StreamingRegression(Streaming):
                 (name, moments[t, row])
                 for row, name in self._cell_keys(moments[t, :, 2])
             ]
-            for name, (squared, absolute, rows) in cells:
-                if rows > 0.0:
-                    rmse = float(np.sqrt(squared / rows))
+            for name, (squared, absolute, weight) in cells:
+                if weight > 0.0:
+                    rmse = float(np.sqrt(squared / weight))
                     add_defined(found, metric_key(task, "rmse", name), rmse)
-                    mae = float(absolute / rows)
+                    mae = float(absolute / weight)
                     add_defined(found, metric_key(task, "mae", name), mae)
         for metric in ("rmse", "mae"):
             keys = [metric_key(task, metric) for task in self.tasks]
@@ -133,12 +143,13 @@ class StreamingMulticlass(Streaming):
                 tf.TensorSpec(table, tf.float32),
                 tf.TensorSpec(table, tf.bool),
                 tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec(table, tf.float64),
             ],
         )
 
     @property
     def state(self) -> tuple[tf.Variable, ...]:
-        """Sums [S + 1, T, 3] of hits, log-loss and rows."""
+        """Sums [S + 1, T, 3] of hits, log-loss and weight."""
         return (self._moments,)
 
     def update(
@@ -147,6 +158,7 @@ class StreamingMulticlass(Streaming):
         labels: Any,
         mask: Any = None,
         scenario: Any = None,
+        weights: Any = None,
     ) -> None:
         """Adds a batch.
 
@@ -155,6 +167,7 @@ class StreamingMulticlass(Streaming):
           labels: [B, T] class numbers; NaN counts as missing.
           mask: [B, T], true where the label was observed; None for everywhere.
           scenario: [B] ids, or None for unknown everywhere.
+          weights: [B, T] sample weights, or None for 1 each.
 
         Raises:
           ConfigError: where `logits` lacks a task.
@@ -165,11 +178,13 @@ class StreamingMulticlass(Streaming):
                 f"`logits` must hold every task of {self.tasks}, missing: {missing}"
             )
         label = tf.cast(labels, tf.float32)
+        ones = tf.ones_like(label, tf.float64)
         self._update(
             tuple(tf.cast(logits[task], tf.float32) for task in self.tasks),
             label,
             tf.ones_like(label, tf.bool) if mask is None else tf.cast(mask, tf.bool),
             self._scenario_ids(scenario, label),
+            ones if weights is None else tf.cast(weights, tf.float64),
         )
 
     def _accumulate(
@@ -178,6 +193,7 @@ class StreamingMulticlass(Streaming):
         labels: tf.Tensor,
         mask: tf.Tensor,
         scenario: tf.Tensor,
+        weights: tf.Tensor,
     ) -> None:
         """Traced once; shapes as in `update`, with B unknown."""
         mask = mask & ~tf.math.is_nan(labels)
@@ -194,7 +210,8 @@ class StreamingMulticlass(Streaming):
             )
         loss = tf.stack(losses, axis=-1)  # [B, T]
         values = tf.stack([tf.stack(hits, axis=-1), loss, tf.ones_like(loss)], axis=-1)
-        values = tf.cast(tf.where(mask[..., None], values, 0.0), tf.float64)
+        values = tf.cast(values, tf.float64) * weights[..., None]  # [B, T, 3]
+        values = tf.where(mask[..., None], values, 0.0)
         self._moments.assign_add(
             tf.math.unsorted_segment_sum(values, scenario, len(self._rows))
         )
@@ -209,12 +226,12 @@ class StreamingMulticlass(Streaming):
                 (name, moments[t, row])
                 for row, name in self._cell_keys(moments[t, :, 2])
             ]
-            for name, (hits, loss, rows) in cells:
-                if rows > 0.0 and np.isfinite(loss):
+            for name, (hits, loss, weight) in cells:
+                if weight > 0.0 and np.isfinite(loss):
                     key = metric_key(task, "accuracy", name)
-                    add_defined(found, key, float(hits / rows))
+                    add_defined(found, key, float(hits / weight))
                     key = metric_key(task, "logloss", name)
-                    add_defined(found, key, float(loss / rows))
+                    add_defined(found, key, float(loss / weight))
         keys = [metric_key(task, "accuracy") for task in self.tasks]
         add_defined(found, "mean/accuracy", mean_of(found, keys))
         return found

@@ -208,7 +208,8 @@ class MultiTaskModel(keras.Model):
                 f"`model.config.estimates` names {sorted(unknown)}; tasks: {names}"
             )
         for task in estimates:
-            seen, ahead = set(), list(estimates[task])
+            seen: set[str] = set()
+            ahead = list(estimates[task])
             while ahead:
                 source = ahead.pop()
                 if source == task:
@@ -398,10 +399,10 @@ class MultiTaskModel(keras.Model):
         """Group to trainable variables: a partition of `trainable_variables`.
 
         Groups: `embedding`, `embedding/<feature>`, `shared`, `gate/<task>`,
-        `task/<task>`, `scenario/<scenario>`, `cell/<scenario>/<task>`. What belongs to a
-        task alone is reached by that task's loss alone: where the loss of `buy` is on
-        the product with `click`, the parts of `click` count as shared. A layer may
-        name an owner `shared/<name>`, to tell the variables of shared members apart.
+        `task/<task>`, `scenario/<scenario>`, `cell/<scenario>/<task>`. Only a task's
+        loss reaches what is its own: where the loss of `buy` is on the product with
+        `click`, the parts of `click` count as shared. A layer may name an owner
+        `shared/<name>`, to tell the variables of shared members apart.
 
         Raises:
             ValueError: The model has not been called yet, or a layer claims a variable

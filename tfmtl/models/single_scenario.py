@@ -10,7 +10,8 @@ from pydantic import Field
 from tfmtl._keras import tf
 from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import Dropout
-from tfmtl.layers.grouped import CellDense, Tiles, from_tiles, tile_rows, to_tiles
+from tfmtl.layers.grouped import CellDense, from_tiles, tile_rows, to_tiles
+from tfmtl.layers.pairs import Pairs, pair_rows
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 
 
@@ -21,20 +22,16 @@ class SingleScenarioConfig(ModelConfig):
     """Widths of each network below its tower."""
 
 
-class _Pairs(NamedTuple):
-    """Rows matched with the scenarios whose networks read them: N >= B pairs.
+class _Input(NamedTuple):
+    """What the networks read.
 
     Attributes:
-        flat: [N, T, D].
-        row: [N] int32, the row of each pair.
-        tiles: Where the pairs lie.
-        unknown: [B] bool.
+        flat: [N, T, D], for each pair of a row and a scenario.
+        pairs: The pairs.
     """
 
     flat: Any
-    row: Any
-    tiles: Tiles
-    unknown: Any
+    pairs: Pairs
 
 
 class SingleScenario(MultiTaskModel):
@@ -93,32 +90,23 @@ class SingleScenario(MultiTaskModel):
         )
 
     def embed(self, features: Mapping[str, Any], training: bool) -> Any:
-        count = len(self.scenarios)
-        scenario = tf.cast(features["scenario"], tf.int32)
-        unknown = scenario >= count  # [B]
-        wanted = tf.one_hot(scenario, count, True, False, dtype=tf.bool)
-        pairs = tf.cast(
-            tf.where(tf.transpose(wanted | unknown[:, None])), tf.int32
-        )  # [N, 2]: scenario, row
-        network, row = pairs[:, 0], pairs[:, 1]
-        gathered = {k: tf.gather(v, row) for k, v in features.items()}
-        # An unknown scenario's row looks to each network like one of its own.
-        gathered["scenario"] = network
+        pairs = pair_rows(features["scenario"], len(self.scenarios))
+        gathered = pairs.features(features)
         flat = tf.stack(
             [
-                e(gathered, training=training, partition=network).flat
+                e(gathered, training=training, partition=pairs.scenario).flat
                 for e in self.embeddings
             ],
             axis=1,
         )
-        return _Pairs(flat, row, tile_rows(network, count), unknown)
+        return _Input(flat, pairs)
 
     def logits(self, x: Any, training: bool) -> dict[str, Any]:
-        hidden = to_tiles(x.flat, x.tiles)  # [K, R, T, D]
+        tiles = tile_rows(x.pairs.scenario, len(self.scenarios))
+        hidden = to_tiles(x.flat, tiles)  # [K, R, T, D]
         for layer, dropout in zip(self.cells, self.dropouts):
-            hidden = dropout(layer(hidden, x.tiles.scenario), training=training)
-        tiled = self.heads(hidden, x.tiles.scenario)  # [K, R, T, 1]
-        pairs = tf.cast(from_tiles(tiled, x.tiles)[..., 0], tf.float32)  # [N, T]
-        rows = tf.math.unsorted_segment_mean(pairs, x.row, tf.size(x.unknown))
-        rows = tf.where(x.unknown[:, None], tf.stop_gradient(rows), rows)  # [B, T]
+            hidden = dropout(layer(hidden, tiles.scenario), training=training)
+        tiled = self.heads(hidden, tiles.scenario)  # [K, R, T, 1]
+        pairs = tf.cast(from_tiles(tiled, tiles)[..., 0], tf.float32)  # [N, T]
+        rows = x.pairs.answers(pairs)  # [B, T]
         return {t.conditional: rows[:, i] for i, t in enumerate(self.tasks)}

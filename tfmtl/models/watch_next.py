@@ -163,7 +163,7 @@ class WatchNext(MultiTaskModel):
         ids = tf.cast(features[name], tf.int32)
         return tf.where((ids >= 0) & (ids < self._rows[name]), ids, 0)
 
-    def represent(self, x: _Input, training: bool) -> Any:
+    def represent(self, x: Any, training: bool) -> Any:
         shared = self.bottom(x.embedded.flat, training=training)[:, 0]  # [B, H]
         experts = self.experts(shared, training=training)  # [B, E, H]
         mixed, gates = self.gates(shared, experts, training=training)  # [B, T, H]

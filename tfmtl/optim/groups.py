@@ -177,6 +177,13 @@ def make_optimizer(spec: OptimizerSpec, planned_steps: int) -> Any:
                 initial_accumulator_value=spec.initial_accumulator,
                 epsilon=spec.epsilon,
             )
+        case "Ftrl":
+            return legacy.Ftrl(
+                rate,
+                initial_accumulator_value=spec.initial_accumulator,
+                l1_regularization_strength=spec.l1,
+                l2_regularization_strength=spec.l2,
+            )
         case "RMSprop":
             return legacy.RMSprop(rate, rho=spec.beta_2, epsilon=spec.epsilon)
         case _:

@@ -45,10 +45,11 @@ class OptimizerSpec(Spec):
 
     model_config = pydantic.ConfigDict(populate_by_name=True)
 
-    class_name: Literal["SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop"] = (
-        Field(default="Adam", alias="class")
-    )
-    """`LazyAdam` updates only the embedding rows of the batch."""
+    class_name: Literal[
+        "SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop", "Ftrl"
+    ] = Field(default="Adam", alias="class")
+    """`LazyAdam` updates only the embedding rows of the batch; `Ftrl` with `l1` keeps
+    weights at exactly 0 and is for linear models (`embedding/wide`)."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """The rate before any schedule."""
     schedule: ScheduleSpec = ScheduleSpec()
@@ -66,7 +67,20 @@ class OptimizerSpec(Spec):
     epsilon: float = Field(default=1e-7, gt=0)
     """Added to the root of the squares."""
     initial_accumulator: float = Field(default=0.1, ge=0)
-    """Adagrad's."""
+    """Adagrad's and Ftrl's."""
+    l1: float = Field(default=0.0, ge=0)
+    """Ftrl's: strength of the absolute weights."""
+    l2: float = Field(default=0.0, ge=0)
+    """Ftrl's: strength of the squared weights."""
+
+    @model_validator(mode="after")
+    def _penalties_are_ftrls(self) -> OptimizerSpec:
+        if (self.l1 or self.l2) and self.class_name != "Ftrl":
+            raise ValueError(
+                "`l1` and `l2` belong to `class: Ftrl`. Received: "
+                f"class={self.class_name!r}, l1={self.l1}, l2={self.l2}"
+            )
+        return self
 
 
 class RegularizationSpec(Spec):

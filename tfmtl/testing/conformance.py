@@ -96,7 +96,8 @@ class ModelConformance:
         unknown_scenario: What a row of an unknown scenario gets. `embedding`: the
             scenario is read through its embedding alone, so the answer is that of the
             mean embedding; `mean_logit`: the mean of the known scenarios' logits;
-            `finite`: any number.
+            `centre`: what is shared, and nothing of a scenario's own; `finite`: any
+            number.
     """
 
     model: ClassVar[type[MultiTaskModel]]
@@ -106,9 +107,9 @@ class ModelConformance:
     gates: ClassVar[tuple[str, ...]] = ()
     fixed_start: ClassVar[tuple[str, ...]] = ()
     has_dropout: ClassVar[bool] = True
-    unknown_scenario: ClassVar[Literal["embedding", "mean_logit", "finite"]] = (
-        "embedding"
-    )
+    unknown_scenario: ClassVar[
+        Literal["embedding", "mean_logit", "centre", "finite"]
+    ] = "embedding"
 
     # === Parts ===
 
@@ -137,7 +138,10 @@ class ModelConformance:
 
     @classmethod
     def shared(cls) -> Any:
-        """One model for the tests that leave its variables alone."""
+        """One model for the tests that leave its variables alone.
+
+        A call in training mode does not: it may move statistics.
+        """
         if "_shared" not in cls.__dict__:
             cls._shared = cls.make()  # type: ignore[attr-defined]
         return cls._shared  # type: ignore[attr-defined]
@@ -272,6 +276,21 @@ class ModelConformance:
                 table.assign(tf.repeat(mean, table.shape[0], axis=0))
             features["scenario"] = tf.zeros([300], tf.int32)
             _close(model(features), unknown)
+        elif self.unknown_scenario == "centre":
+            features["scenario"] = tf.zeros([300], tf.int32)
+            known = model(features)
+            own = [
+                v
+                for group, variables in model.variable_groups().items()
+                if group.partition("/")[0] in ("scenario", "cell")
+                for v in variables
+            ]
+            draw = np.random.default_rng(0)
+            for variable in own:
+                variable.assign_add(draw.normal(0, 0.3, variable.shape))
+            assert _differ(model(features), known), "no scenario has parts of its own"
+            features["scenario"] = tf.fill([300], count)
+            _close(model(features), unknown, rtol=0, atol=0)
 
     def test_reads_features_only(self) -> None:
         batch = self.tiny().batch
@@ -343,7 +362,7 @@ class ModelConformance:
             assert _nonzero(gradient), f"{variable.name} has gradient 0"
 
     def test_embedding_gradients_are_sparse(self) -> None:
-        model = self.shared()
+        model = self.stirred()
         gradient = {
             v.ref(): g for v, g in zip(model.trainable_variables, self.gradients(model))
         }

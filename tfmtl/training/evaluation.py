@@ -17,6 +17,7 @@ from tfmtl.metrics.streaming import StreamingMetrics, mean_of
 from tfmtl.metrics.streaming_values import StreamingMulticlass, StreamingRegression
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.task import outputs_of
+from tfmtl.training.monitor import mean_members
 
 
 class SplitEvaluator:
@@ -37,9 +38,15 @@ class SplitEvaluator:
             for kind in ("binary", "regression", "multiclass")
         }
         values = dataset.scenario_values
+        self._weighted = {
+            kind: any(self._outputs[n].weight for n in names)
+            for kind, names in self._names.items()
+        }
         self._metrics: dict[str, Any] = {}
         if self._names["binary"]:
-            self._metrics["binary"] = StreamingMetrics(self._names["binary"], values)
+            self._metrics["binary"] = StreamingMetrics(
+                self._names["binary"], values, weighted=self._weighted["binary"]
+            )
         if self._names["regression"]:
             self._metrics["regression"] = StreamingRegression(
                 self._names["regression"], values
@@ -54,7 +61,9 @@ class SplitEvaluator:
     def __call__(self) -> dict[str, float]:
         """Metrics of the split now, by `output/metric` and `output@scenario/metric`.
 
-        `mean/...` and `mean_cell/...` are over the main tasks' own outputs.
+        A task's sample weights enter its metrics, as they enter those of
+        `metrics.report`. `mean/...` and `mean_cell/...` are over the main tasks' own
+        outputs, and never over two types of tasks: see `monitor.mean_members`.
         """
         for metric in self._metrics.values():
             metric.reset()
@@ -68,18 +77,12 @@ class SplitEvaluator:
 
     def _with_means(self, result: dict[str, float]) -> dict[str, float]:
         result = {k: v for k, v in result.items() if not k.startswith("mean")}
-        main = [t.name for t in self.model.tasks if t.role == "main"]
         scenarios = self.model.manifest.dataset.scenario_values
-        for metric in ("auc", "logloss", "rmse", "mae", "accuracy"):
-            keys = {
-                "mean": [f"{t}/{metric}" for t in main],
-                "mean_cell": [f"{t}@{s}/{metric}" for t in main for s in scenarios],
-            }
-            for name, members in keys.items():
-                value = mean_of(result, [k for k in members if k in result])
-                if np.isfinite(value):
-                    result[f"{name}/{metric}"] = value
-        return result
+        means = {
+            name: mean_of(result, members)
+            for name, members in mean_members(self.model.tasks, scenarios).items()
+        }
+        return result | {k: v for k, v in means.items() if np.isfinite(v)}
 
     def _update_all(self, iterator: Any, count: Any) -> None:
         """All batches in one graph: the host is asked once a split."""
@@ -104,6 +107,9 @@ class SplitEvaluator:
             names = self._names[kind]
             labels = tf.stack([compared[n].labels for n in names], axis=1)
             mask = tf.stack([compared[n].mask for n in names], axis=1)
+            weights = None
+            if self._weighted[kind]:
+                weights = tf.stack([compared[n].weights for n in names], axis=1)
             if kind == "binary":
                 values = tf.stack([outputs[n] for n in names], axis=1)
             elif kind == "regression":
@@ -112,7 +118,7 @@ class SplitEvaluator:
                 )
             else:
                 values = {n: outputs[n] for n in names}
-            metric.update(values, labels, mask, scenario)
+            metric.update(values, labels, mask, scenario, weights)
 
 
 def predictions(

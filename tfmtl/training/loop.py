@@ -104,7 +104,7 @@ class Loop:
         self.run.cut_log(self.progress.metrics_bytes)
         self.listener.stage("train", self.last_step)
         self.listener.advance(self.progress.step)
-        reason = "resumed at its end"
+        reason = self._over() or self._stale()
         with self._signals():
             while not self.progress.finished:
                 reason = self._epoch()
@@ -120,7 +120,8 @@ class Loop:
         iterator = iter(self.reader.epoch(*Position(progress.epoch, progress.batch)))
         while progress.batch < self.per_epoch:
             self._chunk(iterator)
-            if progress.step % self.evaluate_every == 0 or self._over():
+            evaluating = progress.step % self.evaluate_every == 0 or bool(self._over())
+            if evaluating:
                 self._check_variables()
                 self._evaluate()
             reason = self._over() or self._stale()
@@ -129,7 +130,8 @@ class Loop:
             # Read once: a signal that comes while this runs is for the next chunk.
             stopped_by = self._signal
             if due or progress.finished or stopped_by is not None:
-                self._check_variables()
+                if not evaluating:
+                    self._check_variables()
                 self.checkpoints.save(progress)
             if progress.finished:
                 return reason

@@ -122,8 +122,15 @@ class RunDirectory:
             with path.open("r+b") as file:
                 file.truncate(length)
 
-    def check_same(self, experiment: Experiment, schema_hash: str) -> None:
+    def check_same(
+        self, experiment: Experiment, schema_hash: str, content_id: str = ""
+    ) -> None:
         """Refuses to resume a run with another experiment or data set.
+
+        Args:
+            experiment: What is asked now.
+            schema_hash: Of the data set.
+            content_id: Of the data set; empty where it is not known.
 
         Raises:
             ConfigError: Something that matters differs; the message says what.
@@ -141,6 +148,21 @@ class RunDirectory:
                 "`--resume` continues a run on its own data set; `dataset` is another "
                 "one (its schema hash differs)"
             )
+        if self.same_content(content_id) is False:
+            raise ConfigError(
+                "`--resume` continues a run on its own data set; `dataset` has the "
+                "same schema, but other rows (its content id is "
+                f"{content_id!r}, the run's {self.facts()['content_id']!r})"
+            )
+
+    def same_content(self, content_id: str) -> bool | None:
+        """Whether the run's data set is the one with this content id.
+
+        Returns:
+            None where one of the two is not known.
+        """
+        known = self.facts().get("content_id", "")
+        return known == content_id if known and content_id else None
 
 
 def plain(value: Any) -> Any:

@@ -32,15 +32,20 @@ def evaluate(
     Args:
         run: The run directory.
         split: `train`, `validation` or `test`.
-        dataset: Where the data set lies now, if it was moved.
+        dataset: Where the data set lies now, if it was moved. Another one of the same
+            schema is evaluated too, and the report says so: its ids come from
+            vocabularies of its own, which must be the run's for the metrics to mean
+            anything.
         predictions_file: A Parquet file to write: keys, scenario, and for each output
             its prediction and label (null outside its population).
         listener: Told about the progress.
 
     Returns:
         The report: `{"split", "rows", "tasks": {output: {metric: value}},
-        "mean_task_auc", "mean_cell_auc"}`; undefined values are None. An output is a
-        task, or `buy|click` for a task with `given`; means are over the main tasks.
+        "mean_task_auc", "mean_cell_auc", "same_dataset"}`; undefined values are None.
+        An output is a task, or `buy|click` for a task with `given`; means are over the
+        main tasks; a task's sample weights enter its metrics. `same_dataset` says
+        whether the data set is the one of the run, None where that is not known.
 
     Raises:
         ConfigError: The data set has no such split.
@@ -81,6 +86,12 @@ def evaluate(
         users=keys.get("user"),
         mean_over=[t.name for t in model.tasks if t.role == "main"],
     )
+    report["same_dataset"] = restored.same_dataset
+    if restored.same_dataset is False:
+        listener.note(
+            f"the data set {str(restored.dataset)!r} is another one than the run's: "
+            "same schema, other content"
+        )
     if split == "validation" and restored.result["refit"]:
         listener.note("the refitted model has seen the validation split in training")
     return report

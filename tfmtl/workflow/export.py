@@ -6,12 +6,15 @@ import pathlib
 import time
 from typing import Any
 
+from pipeline.workspace import held, remove_leftovers
 from serving.warmup import write_warmup
 from tfmtl.errors import ConfigError
-from tfmtl.export.saved_model import save, serving_module
+from tfmtl.export.saved_model import save, serving_module, versions_in
+from tfmtl.export.signature import served_outputs
 from tfmtl.files import atomic_directory
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.manifest import ExportManifest, served_inputs
+from tfmtl.schema.task import outputs_of
 from tfmtl.versions import versions
 from tfmtl.workflow.restore import Restored, restore
 
@@ -36,26 +39,32 @@ def export(
         version: A number above the newest version there; the next one where None.
         dataset: Where the data set lies now, if it was moved.
         metrics: A report of `evaluate` for the model card; the validation metrics of
-            the chosen step where None.
+            the chosen step where None (of a refitted run: of the model before it).
         listener: Told about the progress.
 
     Returns:
         The model card, which lies in the version's `tfmtl.json` too.
 
     Raises:
-        ConfigError: The version exists already.
-        DataError: The run is not finished or its data set is gone.
+        ConfigError: The version exists already, or `metrics` is no report on this
+            model.
+        DataError: The run is not finished, its data set is gone or another one.
     """
     listener = listener or Silent()
     listener.stage("export")
     base = pathlib.Path(output)
     number = _version(base, version)
-    restored = restore(run, dataset)
+    # The transform graph becomes part of the model.
+    restored = restore(run, dataset, same_dataset=True)
     manifest = _card(restored, metrics)
     spec = restored.experiment.export
     module = serving_module(restored.model, restored.dataset, spec.outputs)
     began = time.perf_counter()
-    with atomic_directory(base / str(number), name="export") as folder:
+    _remove_leftovers(base)
+    with (
+        atomic_directory(base / str(number), name="export") as folder,
+        held(folder),
+    ):
         save(module, manifest, folder)
         write_warmup(
             folder,
@@ -70,19 +79,38 @@ def export(
     return manifest
 
 
+def _remove_leftovers(base: pathlib.Path) -> None:
+    """Removes what exports left that were killed, of whatever version."""
+    for number in {p.name.split(".")[1] for p in base.glob(".[0-9]*.*.partial")}:
+        remove_leftovers(base / number)
+
+
 def _version(base: pathlib.Path, wanted: int | None) -> int:
-    existing = [int(p.name) for p in base.glob("*") if p.name.isdigit()]
+    existing = list(versions_in(base))
     number = wanted if wanted is not None else max(existing, default=0) + 1
     if number in existing or number < 1:
         raise ConfigError(
             f"`version` must be a new number above 0. Received: {number}; versions in "
-            f"{str(base)!r}: {sorted(existing)}"
+            f"{str(base)!r}: {existing}"
         )
     return number
 
 
+def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
+    """Refuses a report that is none, or one on other tasks."""
+    tasks = metrics.get("tasks")
+    if not isinstance(tasks, dict) or sorted(tasks) != sorted(outputs):
+        found = sorted(tasks) if isinstance(tasks, dict) else sorted(metrics)
+        raise ConfigError(
+            "`metrics` must be a report of `tfmtl evaluate` on this run, whose `tasks` "
+            f"are {sorted(outputs)}. Received: {found}"
+        )
+
+
 def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
     model, manifest = restored.model, restored.manifest
+    if metrics is not None:
+        _check_report(metrics, list(outputs_of(model.tasks)))
     module_outputs = {}
     for task in manifest.dataset.tasks:
         if task.conditional != task.name:
@@ -97,6 +125,7 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
             "multiclass": f"probability of each class of {task.name}",
         }
         module_outputs[task.name] = meaning[task.type]
+    served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
     train = manifest.splits["train"]
     return ExportManifest(
         tfmtl_version=versions().get("tfmtl", ""),
@@ -106,7 +135,7 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         schema_hash=manifest.schema_hash,
         dataset=manifest.dataset,
         inputs=served_inputs(manifest.dataset),
-        outputs=module_outputs,
+        outputs={name: module_outputs[name] for name in served},
         scenarios=manifest.dataset.scenario_values,
         metrics=metrics or restored.result["metrics"],
         data={
@@ -117,5 +146,6 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         },
         parameters=sum(int(v.shape.num_elements()) for v in model.trainable_variables),
         steps=restored.result["step"],
+        refit=restored.result["refit"],
         seed=restored.experiment.seed,
     )

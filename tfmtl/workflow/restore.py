@@ -26,6 +26,8 @@ class Restored:
         manifest: Of its data set.
         dataset: The dataset directory.
         result: `result.json`.
+        same_dataset: Whether `dataset` is what the run was trained on, by its content
+            id; None where one of the two has none.
     """
 
     model: MultiTaskModel
@@ -33,19 +35,26 @@ class Restored:
     manifest: DatasetManifest
     dataset: pathlib.Path
     result: dict[str, Any]
+    same_dataset: bool | None
 
 
 def restore(
-    run: str | pathlib.Path, dataset: str | pathlib.Path | None = None
+    run: str | pathlib.Path,
+    dataset: str | pathlib.Path | None = None,
+    *,
+    same_dataset: bool = False,
 ) -> Restored:
     """Loads the model of a finished run.
 
     Args:
         run: The run directory.
-        dataset: Where its data set lies now, if it was moved.
+        dataset: Where its data set lies now, if it was moved. Another one of the same
+            schema has ids from vocabularies of its own: see `Restored.same_dataset`.
+        same_dataset: Refuse such a data set.
 
     Raises:
-        DataError: The run is not finished, or its data set is gone or another one.
+        DataError: The run is not finished, or its data set is gone, of another schema
+            or, where that matters, another one.
         TrainingError: The variables do not fit.
     """
     source = RunDirectory(run)
@@ -58,10 +67,17 @@ def restore(
             f"the data set {str(directory)!r} is not the one that the run "
             f"{str(run)!r} was trained on (its schema hash differs)"
         )
+    same = source.same_content(manifest.content_id)
+    if same_dataset and same is False:
+        raise DataError(
+            f"the data set {str(directory)!r} is not the one that the run "
+            f"{str(run)!r} was trained on (its content id differs): its vocabularies "
+            "and scales are others"
+        )
     manifest = fit_manifest(experiment, manifest)
     model = build.make_model(experiment, manifest, directory)
     folder = (
         source.path / REFIT / "checkpoints" if result["refit"] else (source.checkpoints)
     )
     restore_model(model, folder, result["step"])
-    return Restored(model, experiment, manifest, directory, result)
+    return Restored(model, experiment, manifest, directory, result, same)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +16,15 @@ import pyarrow.parquet as pq
 from pipeline.served import ServedBatch, read_served
 from tfmtl._keras import tf
 from tfmtl.errors import ConfigError, DataError
-from tfmtl.export.saved_model import load_signature, serving_module
-from tfmtl.files import atomic_file
+from tfmtl.export.saved_model import load_signature, serving_module, versions_in
+from tfmtl.files import atomic_file, atomic_write
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.dataset import DatasetSpec
-from tfmtl.schema.manifest import EXPORT_FILE, read_export
+from tfmtl.schema.manifest import EXPORT_FILE, RowCounts, read_export
 from tfmtl.training.rundir import RUN
 from tfmtl.workflow.restore import restore
+
+_REASONS = 5  # that are told; the file of counts has all
 
 
 def score(
@@ -29,52 +34,123 @@ def score(
     *,
     dataset: str | pathlib.Path | None = None,
     listener: Listener | None = None,
-) -> int:
+) -> RowCounts:
     """Predicts every row of raw files with an export or a run.
 
-    The graph is the served one, so that predictions are the server's.
+    The graph is the served one, so that predictions are the server's. Each row read is
+    either scored or rejected. Beside `scores.parquet` lie `scores.counts.json` (rows
+    read, scored and rejected, and the reasons) and, where rows were rejected,
+    `scores.rejected.parquet`: dead letters like those of `preprocess`, with `reason`,
+    `file`, `file_row`, `line` and the raw columns as text.
 
     Args:
         model_or_run: A version of an exported model, its base directory (the newest
             version then), or a run directory.
         inputs: Files or globs: Parquet, CSV or Avro, with the columns of training but
             for labels.
-        output: The Parquet file to write, one row for each row read, in order: the row
-            key where the data have one, each output, and `error` for a row that does
-            not parse (its outputs are null).
+        output: The Parquet file to write, the scored rows in the order of the files:
+            `row`, the row key, or `file` and `file_row` where the data have no key; and
+            each output.
         dataset: Where a run's data set lies now, if it was moved.
         listener: Told about the progress.
 
     Returns:
-        Rows written.
+        The counts; `written` are the scored rows.
 
     Raises:
         ConfigError: An argument is wrong.
-        DataError: Model, run or files are damaged.
+        DataError: Model, run or files are damaged, or no row can be scored.
     """
     listener = listener or Silent()
     patterns = [inputs] if isinstance(inputs, str) else list(inputs)
-    spec, predict = _load(pathlib.Path(model_or_run), dataset)
+    spec, predict = _load(pathlib.Path(model_or_run), dataset, listener)
     listener.stage("score")
-    total = 0
-    with atomic_file(output) as partial:
-        writer: pq.ParquetWriter | None = None
+    path = pathlib.Path(output)
+    reasons: collections.Counter[str] = collections.Counter()
+    # The scores come last: where they are, counts and dead letters are theirs.
+    with contextlib.ExitStack() as outer, contextlib.ExitStack() as inner:
+        scores = _Sink(path, outer)
+        rejected = _Sink(rejected_path(path), inner)
         for batch in read_served(spec, patterns):
-            table = _table(batch, predict(batch.inputs))
-            writer = writer or pq.ParquetWriter(partial, table.schema)
-            writer.write_table(table)
-            total += table.num_rows
-            listener.advance(table.num_rows)
-        if writer is None:
-            raise DataError(f"the files of {patterns} hold no rows")
-        writer.close()
-    return total
+            if isinstance(batch, ServedBatch):
+                scores.write(_table(batch, predict(batch.inputs)))
+                listener.advance(len(batch.file_row))
+            else:
+                rejected.write(batch)
+                reasons.update(batch["reason"].to_pylist())
+        if not scores.rows:
+            told = dict(reasons.most_common(_REASONS))
+            raise DataError(
+                f"all {rejected.rows} rows were rejected; reasons: {told}"
+                if rejected.rows
+                else f"the files of {patterns} hold no rows"
+            )
+        if not rejected.rows:
+            rejected.path.unlink(missing_ok=True)
+        counts = RowCounts(
+            read=scores.rows + rejected.rows,
+            written=scores.rows,
+            rejected=rejected.rows,
+        )
+        _write_counts(path, counts, reasons)
+    for reason, number in reasons.most_common(_REASONS):
+        listener.note(f"{number:,} rows rejected: {reason}")
+    return counts
 
 
-def _load(path: pathlib.Path, dataset: Any) -> tuple[DatasetSpec, Any]:
+def rejected_path(output: pathlib.Path) -> pathlib.Path:
+    """Where the dead letters of a file of scores lie."""
+    return output.with_suffix(".rejected.parquet")
+
+
+class _Sink:
+    """A Parquet file that takes its schema from the first table.
+
+    Args:
+        path: The file; it appears, whole, when the stack is unwound without an error.
+        stack: Holds what is open.
+    """
+
+    def __init__(self, path: pathlib.Path, stack: contextlib.ExitStack) -> None:
+        self.path = path
+        self.rows = 0
+        self._stack = stack
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        """Appends a table."""
+        if self._writer is None:
+            partial = self._stack.enter_context(atomic_file(self.path))
+            writer = pq.ParquetWriter(partial, table.schema)
+            self._writer = self._stack.enter_context(writer)
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+
+
+def _write_counts(
+    output: pathlib.Path, counts: RowCounts, reasons: collections.Counter[str]
+) -> None:
+    document = {
+        "read": counts.read,
+        "scored": counts.written,
+        "rejected": counts.rejected,
+        "reasons": dict(reasons.most_common()),
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(output.with_suffix(".counts.json"), text)
+
+
+def _load(
+    path: pathlib.Path, dataset: Any, listener: Listener
+) -> tuple[DatasetSpec, Any]:
     """The data specification and a function from served inputs to NumPy outputs."""
     if (path / RUN).is_file():
         restored = restore(path, dataset)
+        if restored.same_dataset is False:
+            listener.note(
+                f"the data set {str(restored.dataset)!r} is another one than the "
+                "run's: raw values go through its transform graph"
+            )
         outputs = restored.experiment.export.outputs
         module = serving_module(restored.model, restored.dataset, outputs)
         spec, function = (
@@ -82,18 +158,19 @@ def _load(path: pathlib.Path, dataset: Any) -> tuple[DatasetSpec, Any]:
             module.signatures()["serving_default"],
         )
     else:
-        versions = sorted(
-            (p for p in path.glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
-        )
-        version = (
-            path
-            if (path / EXPORT_FILE).is_file()
-            else (versions[-1] if versions else None)
-        )
+        versions = list(versions_in(path).values())
+        version = path if (path / EXPORT_FILE).is_file() else None
+        if version is None and versions:
+            version = versions[-1]
         if version is None:
             raise ConfigError(
                 "`model_or_run` must be a run directory, a version of an exported "
                 f"model, or its base directory. Received: {str(path)!r}"
+            )
+        if dataset is not None:
+            raise ConfigError(
+                "`dataset` is for a run: an exported model holds its transform graph. "
+                f"Received: {str(dataset)!r} with the model {str(version)!r}"
             )
         spec, function = read_export(version).dataset, load_signature(version)
 
@@ -105,15 +182,12 @@ def _load(path: pathlib.Path, dataset: Any) -> tuple[DatasetSpec, Any]:
 
 
 def _table(batch: ServedBatch, outputs: dict[str, np.ndarray]) -> pa.Table:
-    columns: dict[str, Any] = {}
-    if batch.key is not None:
-        columns["row"] = batch.key
-    failed = np.array([e is not None for e in batch.errors])
+    columns: dict[str, Any] = {"row": batch.key}
+    if batch.key is None:
+        file = pa.array([batch.path] * len(batch.file_row), pa.string())
+        columns = {"file": file, "file_row": pa.array(batch.file_row, pa.int64())}
     for name, values in sorted(outputs.items()):
-        if values.ndim > 1:
-            column = pa.array(list(values), pa.list_(pa.float32()), mask=failed)
-        else:
-            column = pa.array(values, pa.float32(), mask=failed)
-        columns[name] = column
-    columns["error"] = pa.array(batch.errors, pa.string())
+        many = values.ndim > 1
+        kind = pa.list_(pa.float32()) if many else pa.float32()
+        columns[name] = pa.array(list(values) if many else values, kind)
     return pa.table(columns)

@@ -17,6 +17,7 @@ from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
 from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.loop import Loop, Outcome
+from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
 
@@ -67,7 +68,8 @@ def train(
             was made with, as far as records depend on it.
         dataset: A dataset directory.
         run: The run directory to write.
-        resume: Continue from the last checkpoint, if there is one.
+        resume: Continue from the last checkpoint, if there is one. A run that is
+            finished is left as it is, but for a refit that it lacks.
         overwrite: Replace what the folder holds.
         refit: Afterwards train a new model on train + validation for the chosen number
             of steps; evaluation and export then use that one.
@@ -77,38 +79,43 @@ def train(
         The chosen step and its metrics.
 
     Raises:
-        ConfigError: Experiment and data set do not fit, or `run` holds something.
+        ConfigError: Experiment and data set do not fit, the monitored metric is
+            undefined on the validation split, or `run` holds something.
         DataError: The data set is damaged or a split is empty.
         TrainingError: A loss is not finite.
     """
     build.check(experiment)
     directory = pathlib.Path(dataset)
     manifest = fit_manifest(experiment, read_dataset(directory))
+    check_monitor(experiment, manifest)
     listener = listener or Silent()
     target = RunDirectory(run)
     _prepare(target, experiment, manifest, directory, resume, overwrite)
     if resume and target.finished:
-        listener.note("the run is finished already")
-        return TrainResult(**{**target.result(), "run": str(run)})
-    outcome, parameters = _fit(
-        experiment, manifest, directory, target, resume, listener
-    )
+        result = TrainResult(**{**target.result(), "run": str(run)})
+        if result.refit or not refit:
+            listener.note("the run is finished already")
+            return result
+    else:
+        outcome, parameters = _fit(
+            experiment, manifest, directory, target, resume, listener
+        )
+        result = TrainResult(
+            run=str(run),
+            step=outcome.step,
+            monitor=experiment.training.monitor,
+            value=outcome.value,
+            steps=outcome.steps,
+            reason=outcome.reason,
+            parameters=parameters,
+            metrics=target.metrics_at(outcome.step),
+        )
     if refit:
         again = RunDirectory(target.path / REFIT)
         if not (resume and again.exists):
             again.begin(experiment, target.facts())
-        _fit(experiment, manifest, directory, again, resume, listener, outcome.step)
-    result = TrainResult(
-        run=str(run),
-        step=outcome.step,
-        monitor=experiment.training.monitor,
-        value=outcome.value,
-        steps=outcome.steps,
-        reason=outcome.reason,
-        parameters=parameters,
-        metrics=target.metrics_at(outcome.step),
-        refit=refit,
-    )
+        _fit(experiment, manifest, directory, again, resume, listener, result.step)
+        result = dataclasses.replace(result, refit=True)
     target.finish(dataclasses.asdict(result))
     return result
 
@@ -153,7 +160,7 @@ def _prepare(
     overwrite: bool,
 ) -> None:
     if resume and run.exists:
-        run.check_same(experiment, manifest.schema_hash)
+        run.check_same(experiment, manifest.schema_hash, manifest.content_id)
         return
     if not resume:
         check_target(run.path, overwrite=overwrite)
@@ -162,6 +169,7 @@ def _prepare(
     facts = {
         "dataset": str(directory.absolute()),
         "schema_hash": manifest.schema_hash,
+        "content_id": manifest.content_id,
         "versions": versions(),
         "python": platform.python_version(),
         "devices": [d.device_type for d in tf.config.list_physical_devices()],

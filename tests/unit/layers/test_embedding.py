@@ -399,3 +399,80 @@ def test_unknown_scenario_is_the_centre() -> None:
         [*scenario, scenario.mean(0)],
         rtol=1e-6,
     )
+
+
+def test_features_hold_all_that_the_flat_input_does() -> None:
+    """A side table's vector too, which has no record column of its own."""
+    x = make()({k: tf.constant(v) for k, v in batch().items()})
+    assert set(x.features) == {f["name"] for f in FEATURES}
+    np.testing.assert_array_equal(x.features["image"], x.fields["image"])
+    width = sum(v.shape[1] for v in x.features.values()) + 3  # the scenario
+    assert width == x.flat.shape[1]
+
+
+class TestReadAnotherWay:
+    """What a model may ask for against the data set's word."""
+
+    def _make(self, **options: Any) -> FeatureEmbedding:
+        return FeatureEmbedding(
+            manifest(),
+            RegularizationSpec(embedding_std=1.0),
+            seed=1,
+            side_tables={"image": SIDE},
+            **options,
+        )
+
+    def _read(self, layer: FeatureEmbedding) -> Any:
+        return layer({k: tf.constant(v) for k, v in batch().items()})
+
+    def test_another_pooling(self) -> None:
+        (hist,) = (f for f in manifest().dataset.features if f.name == "hist")
+        for pooling, present in (("none", False), ("mean", True)):
+            changed = hist.model_copy(update={"pooling": pooling, "query": None})
+            layer = self._make(replace=[changed])
+            x = self._read(layer)
+            assert ("hist_item" in x.fields) == present
+            assert "hist/attention" not in x.inspect
+            assert not [v for v in layer.variables if "attention" in v.name]
+            values, mask = x.sequences["hist"]
+            assert values.shape == [B, 4, 6]
+        kept = mask.numpy()[..., None]
+        mean = (values * kept).numpy().sum(1) / np.maximum(kept.sum(1), 1)
+        np.testing.assert_allclose(x.features["hist"], mean, rtol=1e-5, atol=1e-6)
+
+    def test_fewer_columns_of_a_sequence(self) -> None:
+        (hist,) = (f for f in manifest().dataset.features if f.name == "hist")
+        layer = self._make(
+            replace=[hist.model_copy(update={"columns": hist.columns[:1]})]
+        )
+        values, _ = self._read(layer).sequences["hist"]
+        assert values.shape == [B, 4, 4]
+        assert "hist_age" not in {s.column for s in layer._slots}
+
+    @pytest.mark.parametrize("partitions", [1, 2])
+    def test_vectors_instead_of_a_table(self, partitions: int) -> None:
+        (hist,) = (f for f in manifest().dataset.features if f.name == "hist")
+        mean = hist.model_copy(update={"pooling": "mean", "query": None})
+        layer = self._make(
+            replace=[mean], vectors={"hist_item": "image"}, partitions=partitions
+        )
+        data = batch()
+        row = tf.constant(np.arange(B) % partitions, tf.int32)
+        x = layer(
+            {k: tf.constant(v) for k, v in data.items()},
+            partition=None if partitions == 1 else row,
+        )
+        values, mask = x.sequences["hist"]
+        np.testing.assert_array_equal(values[..., :3], SIDE[data["hist_item"]])
+        assert values.shape == [B, 4, 3 + 2]
+        assert "hist_item" not in {s.column for s in layer._slots}
+        kept = mask.numpy()[..., None]
+        pooled = (SIDE[data["hist_item"]] * kept).sum(1) / np.maximum(kept.sum(1), 1)
+        np.testing.assert_allclose(x.fields["hist_item"], pooled, rtol=1e-5, atol=1e-6)
+
+    def test_one_width_for_all_tables(self) -> None:
+        layer = self._make(width=5)
+        x = self._read(layer)
+        assert x.scenario_vector.shape == [B, 5]
+        vectors = {"image", "text"}
+        assert {v.shape[1] for k, v in x.fields.items() if k not in vectors} == {5}

@@ -164,3 +164,12 @@ class TestTowers:
                 gradients = tape.gradient(outputs[t], groups[other])
                 reached = [g is not None and np.abs(g).max() > 0 for g in gradients]
                 assert any(reached) == (owner == other), (owner, other)
+
+
+def test_members_of_one_owner_have_names_of_their_own() -> None:
+    layer = StackedDense(3, 4, seed=2, owners=OWNERS)
+    layer(X)
+    names = [v.name.partition("/")[2] for v in layer.weights]
+    assert len(set(names)) == 6
+    assert {n for n in names if "task/b" in n} == {"task/b/kernel:0", "task/b/bias:0"}
+    assert [len(v) for v in layer.variable_groups().values()] == [4, 2]

@@ -101,3 +101,18 @@ def test_wrong_arguments_are_named():
         bootstrap.auc_interval([0, 1], [0.1, 0.2], level=95)
     with pytest.raises(DataError, match="`users` must be as long"):
         bootstrap.auc_interval([0, 1], [0.1, 0.2], [1])
+
+
+def test_a_row_without_a_user_is_drawn_alone():
+    labels, scores, user = sample(5, users=30)
+    alone = np.arange(len(user)) >= 160
+    users = np.array([b"u%d" % u for u in user], object)
+    named = np.where(alone, [b"row%d" % i for i in range(len(user))], users)
+    users[alone] = b""
+    found = bootstrap.auc_interval(labels, scores, users)
+    assert found == bootstrap.auc_interval(labels, scores, named)
+    one_user_more = np.where(alone, b"somebody", users)
+    assert found != bootstrap.auc_interval(labels, scores, one_user_more)
+    nobody = np.full(len(users), "", object)
+    rows = bootstrap.auc_interval(labels, scores, np.arange(len(users)))
+    assert bootstrap.auc_interval(labels, scores, nobody) == rows

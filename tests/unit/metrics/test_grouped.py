@@ -139,3 +139,28 @@ def test_time_does_not_grow_with_users():
         seconds.append(time.process_time() - start)
     # A Python loop over 86,000 users takes 100 times longer than over 10.
     assert seconds[1] < 10.0 * seconds[0] + 0.2
+
+
+@pytest.mark.parametrize("nothing", ["", b""])
+def test_rows_without_a_user_are_in_no_group(nothing):
+    generator = np.random.default_rng(3)
+    known = np.array([f"u{u}" for u in generator.integers(0, 10, 200)], object)
+    groups = known.copy()
+    alone = generator.random(200) < 0.4
+    groups[alone] = nothing
+    labels = (generator.random(200) < 0.4).astype(float)
+    scores = generator.random(200)
+    found = exact.grouped_auc(labels, scores, groups)
+    kept = exact.grouped_auc(labels[~alone], scores[~alone], groups[~alone])
+    assert found.value == pytest.approx(kept.value)
+    assert found.groups_used == kept.groups_used == 10
+    # They count among the rows that GAUC says nothing about.
+    assert kept.row_coverage == 1.0
+    assert found.row_coverage == pytest.approx(np.mean(~alone))
+
+
+def test_each_empty_text_gets_a_number_of_its_own():
+    codes, count = group_codes(np.array(["", "a", "", b"", "a", b""], object))
+    assert count == 5
+    assert codes[1] == codes[4]
+    assert sorted({*codes.tolist()}) == [0, 1, 2, 3, 4]

@@ -200,3 +200,26 @@ def test_wrong_arguments_are_named(split):
     broken = TaskPredictions("x", "binary", tasks[0].labels, np.full(500, np.nan))
     with pytest.raises(DataError, match="task 'x': `scores` must not be NaN"):
         evaluate(([broken], scenario, users))
+
+
+def test_rows_without_a_user_are_no_user(split):
+    tasks, scenario, users = split
+    click = tasks[0]
+    alone = np.random.default_rng(8).random(len(users)) < 0.3
+    some = users.copy()
+    some[alone] = b""
+    found = evaluate(([click], scenario, some))["tasks"]["click"]
+    kept = exact.grouped_auc(
+        click.labels[~alone], click.predictions[~alone], users[~alone]
+    )
+    assert found["gauc"] == pytest.approx(kept.value)
+    assert found["gauc_users"] == kept.groups_used
+    covered = kept.row_coverage * np.mean(~alone)
+    assert found["gauc_coverage"] == pytest.approx(covered)
+    nobody = np.full(len(users), b"", object)
+    nothing = evaluate(([click], scenario, nobody))["tasks"]["click"]
+    rows = np.arange(len(users))
+    by_row = evaluate(([click], scenario, rows))["tasks"]["click"]
+    assert nothing["gauc"] is None and nothing["gauc_users"] == 0
+    assert nothing["gauc_coverage"] == 0.0
+    assert nothing["auc_ci"] == by_row["auc_ci"]

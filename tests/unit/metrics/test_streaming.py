@@ -8,7 +8,7 @@ from sklearn import metrics as reference
 
 from tfmtl._keras import keras, tf
 from tfmtl.errors import ConfigError
-from tfmtl.metrics import exact
+from tfmtl.metrics import exact, multiclass, regression
 from tfmtl.metrics.streaming import StreamingMetrics
 from tfmtl.metrics.streaming_values import StreamingMulticlass, StreamingRegression
 
@@ -339,3 +339,35 @@ def test_multiclass_equals_scikit_learn(rows):
         metrics.update({"stars": logits["stars"]}, labels)
     with pytest.raises(ConfigError, match="`classes` must be >= 2"):
         StreamingMulticlass({"stars": 1}, TABS)
+
+
+def test_weights_of_regression_and_classes_are_those_of_whole_arrays(rows):
+    _, _, mask, scenario = rows
+    generator = np.random.default_rng(6)
+    weights = generator.random((600, 1)) * 3
+    label = generator.integers(0, 3, (600, 1)).astype(np.float64)
+    guess = label + generator.normal(size=(600, 1))
+    logits = generator.normal(size=(600, 3))
+    observed = mask[:, :1]
+    kept = observed[:, 0] & (scenario == 1)
+    y, w = label[kept, 0], weights[kept, 0]
+
+    numbers = StreamingRegression(["watch"], TABS)
+    numbers.update(guess, label, observed, scenario, weights)
+    found = numbers.result()
+    rmse = regression.rmse(y, guess[kept, 0], w)
+    assert found["watch@search/rmse"] == pytest.approx(rmse)
+    mae = regression.mae(y, guess[kept, 0], w)
+    assert found["watch@search/mae"] == pytest.approx(mae)
+    assert rmse != pytest.approx(regression.rmse(y, guess[kept, 0]))
+
+    classes = StreamingMulticlass({"stars": 3}, TABS)
+    classes.update({"stars": logits}, label, observed, scenario, weights)
+    found = classes.result()
+    p = np.exp(logits[kept])
+    p /= p.sum(axis=1, keepdims=True)
+    accuracy = multiclass.accuracy(y, p, w)
+    assert found["stars@search/accuracy"] == pytest.approx(accuracy)
+    loss = multiclass.multiclass_logloss(y, p, w)
+    assert found["stars@search/logloss"] == pytest.approx(loss, rel=1e-5)
+    assert accuracy != pytest.approx(multiclass.accuracy(y, p))

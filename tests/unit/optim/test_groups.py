@@ -166,7 +166,7 @@ def test_decay_is_decoupled_and_of_kernels_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop"]
+    "name", ["SGD", "Momentum", "Adagrad", "Adam", "LazyAdam", "RMSprop", "Ftrl"]
 )
 def test_every_class_descends_on_dense_and_sparse(name: str) -> None:
     groups = _variables()
@@ -201,6 +201,33 @@ def test_momentum_equals_numpy() -> None:
         velocity = 0.5 * velocity - 0.1 * gradient
         value += velocity
     np.testing.assert_allclose(groups["shared"][0], [value], rtol=1e-6)
+
+
+def test_penalties_of_other_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"belong to `class: Ftrl`.*'Adagrad', l1=0.1"):
+        _spec("Adagrad", l1=0.1)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_ftrl_equals_numpy_and_zeroes_weak_weights(sparse: bool) -> None:
+    """McMahan et al., KDD 2013, algorithm 1, with beta = 0."""
+    table = tf.Variable(np.zeros([3, 2], np.float32))
+    rate, l1, l2, start = 0.1, 0.3, 0.05, 0.2
+    spec = _spec("Ftrl", learning_rate=rate, l1=l1, l2=l2, initial_accumulator=start)
+    optimizers = OptimizerGroups({"default": spec}, {"embedding/wide": [table]}, 10)
+    w, z, n = np.zeros(2), np.zeros(2), np.full(2, start)
+    for gradient in ([1.0, 0.1], [-0.5, -0.05], [2.0, 0.2]):
+        g = np.array(gradient)
+        sigma = (np.sqrt(n + g**2) - np.sqrt(n)) / rate
+        z, n = z + g - sigma * w, n + g**2
+        shrunk = (np.sign(z) * l1 - z) / (np.sqrt(n) / rate + 2 * l2)
+        w = np.where(np.abs(z) > l1, shrunk, 0.0)
+        slices = tf.IndexedSlices(tf.constant([gradient]), [1], [3, 2])
+        optimizers.apply([slices if sparse else tf.convert_to_tensor(slices)])
+    np.testing.assert_allclose(table[1], w, rtol=1e-5)
+    assert w[0] != 0
+    assert w[1] == 0, "l1 must win over the weak gradient"
+    np.testing.assert_array_equal(table.numpy()[[0, 2]], 0)
 
 
 def test_slots_and_step_come_back_from_a_checkpoint(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from tfmtl import build
-from tfmtl.schema.task import TaskSpec
-from tfmtl.testing.tiny import SCENARIOS, tiny_columns
+from tfmtl.metrics.report import TaskPredictions, evaluate_predictions
+from tfmtl.schema.manifest import RecordColumn
+from tfmtl.schema.task import TaskSpec, outputs_of
+from tfmtl.testing.records import write_records
+from tfmtl.testing.tiny import COLUMNS, SCENARIOS, tiny_columns, tiny_spec
 from tfmtl.training.evaluation import SplitEvaluator, predictions, to_unit
 
 
@@ -110,3 +114,115 @@ def test_outputs_come_in_the_unit_of_the_label() -> None:
     np.testing.assert_allclose(
         unit([0.0, np.log(3)], type="multiclass", classes=2), [0.25, 0.75], rtol=1e-6
     )
+
+
+TYPES: list[dict[str, Any]] = [
+    {"name": "click", "label": "click", "weight": "a"},
+    {"name": "like", "label": "like"},
+    {"name": "buy", "label": "buy", "given": "click", "weight": "b"},
+    {"name": "grade", "label": "grade", "type": "multiclass", "classes": 3}
+    | {"weight": "c"},
+    {"name": "mood", "label": "mood", "type": "multiclass", "classes": 2},
+    {"name": "seconds", "label": "seconds", "type": "regression", "weight": "d"},
+]
+WEIGHTED = ("click", "buy", "grade", "seconds")
+
+
+@pytest.fixture(scope="module")
+def weighted(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Experiment, manifest, folder and model: each type with weights and without."""
+    spec = tiny_spec(tasks=TYPES)
+    draw = np.random.default_rng(0)
+    splits = {}
+    for number, split in enumerate(("train", "validation")):
+        columns = tiny_columns(300, number)
+        columns["label/grade"] = draw.integers(0, 3, 300).astype(float)
+        columns["label/mood"] = draw.integers(0, 2, 300).astype(float)
+        columns["label/seconds"] = draw.exponential(9, 300)
+        columns |= {f"weight/{n}": draw.random(300) * 4 for n in WEIGHTED}
+        splits[split] = columns
+    names = [f"label/{t['name']}" for t in TYPES[3:]]
+    names += [f"weight/{n}" for n in WEIGHTED]
+    columns = COLUMNS + tuple(RecordColumn(name=n, dtype="float") for n in names)
+    folder = tmp_path_factory.mktemp("weighted")
+    manifest = write_records(folder, spec, columns, splits)
+    asked = experiment()
+    embeddings = asked.regularization.model_copy(update={"embedding_std": 1.0})
+    asked = asked.model_copy(update={"dataset": spec, "regularization": embeddings})
+    return asked, manifest, folder, build.make_model(asked, manifest, folder)
+
+
+def test_weights_enter_as_they_enter_the_report(weighted: Any) -> None:
+    asked, manifest, folder, model = weighted
+    reader = build.make_reader(asked, manifest, folder, "validation")
+    metrics = SplitEvaluator(model, reader)()
+    keyed = build.make_reader(asked, manifest, folder, "validation", keys=True)
+    found, labels, scenario, _ = predictions(model, keyed)
+
+    def report(with_weights: bool) -> dict[str, Any]:
+        tasks = [
+            TaskPredictions(
+                name=name,
+                kind=task.type,
+                labels=labels[name]["labels"],
+                predictions=found[name].astype(np.float64),
+                weights=labels[name]["weights"]
+                if task.weight and with_weights
+                else None,
+            )
+            for name, task in outputs_of(model.tasks).items()
+        ]
+        return evaluate_predictions(
+            "validation",
+            tasks,
+            scenario=scenario,
+            scenario_names=SCENARIOS,
+            resamples=0,
+        )["tasks"]
+
+    document, plain = report(True), report(False)
+    compared = 0
+    for name in document:
+        for place in ("", *SCENARIOS):
+            cell, other = document[name], plain[name]
+            if place:
+                cell, other = cell["scenarios"][place], other["scenarios"][place]
+            for metric in ("auc", "logloss", "pcoc", "rmse", "mae", "accuracy"):
+                if cell.get(metric) is None:
+                    continue
+                key = f"{name}@{place}/{metric}" if place else f"{name}/{metric}"
+                close = {"abs": 0.01} if metric == "auc" else {"rel": 1e-4}
+                assert metrics[key] == pytest.approx(cell[metric], **close), key
+                if name.split("|")[0] in WEIGHTED and not place and metric != "auc":
+                    assert cell[metric] != pytest.approx(other[metric], rel=1e-3), key
+                compared += 1
+    assert compared > 40
+
+
+def test_a_mean_is_over_tasks_of_one_type(weighted: Any) -> None:
+    asked, manifest, folder, model = weighted
+    reader = build.make_reader(asked, manifest, folder, "validation")
+    metrics = SplitEvaluator(model, reader)()
+    binary = [metrics[f"{n}/logloss"] for n in ("click", "like", "buy")]
+    assert metrics["mean/logloss"] == pytest.approx(np.mean(binary))
+    classes = [metrics[f"{n}/accuracy"] for n in ("grade", "mood")]
+    assert metrics["mean/accuracy"] == pytest.approx(np.mean(classes))
+    assert metrics["mean/rmse"] == metrics["seconds/rmse"]
+    cells = [
+        metrics[f"{n}@{s}/logloss"] for n in ("click", "like", "buy") for s in SCENARIOS
+    ]
+    assert metrics["mean_cell/logloss"] == pytest.approx(np.mean(cells))
+
+
+def test_without_scenarios_a_cell_mean_is_over_tasks(
+    experiment: Any, tmp_path: pathlib.Path
+) -> None:
+    spec = tiny_spec(scenario=None)
+    columns = {"train": tiny_columns(100), "validation": tiny_columns(100, 1)}
+    kept = tuple(c for c in COLUMNS if c.name != "scenario")
+    manifest = write_records(tmp_path, spec, kept, columns)
+    asked = experiment().model_copy(update={"dataset": spec})
+    model = build.make_model(asked, manifest, tmp_path)
+    reader = build.make_reader(asked, manifest, tmp_path, "validation")
+    metrics = SplitEvaluator(model, reader)()
+    assert metrics["mean_cell/auc"] == metrics["mean/auc"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +19,13 @@ from tfmtl._keras import tf
 from tfmtl.errors import ConfigError, TrainingError
 from tfmtl.progress import Silent
 from tfmtl.schema.load import dump_experiment
+from tfmtl.schema.manifest import DATASET_FILE, write_manifest
 from tfmtl.testing.records import write_records
 from tfmtl.testing.tiny import COLUMNS, tiny_columns, tiny_spec
 from tfmtl.training.checkpoint import Progress, restore_model
 from tfmtl.training.loop import Interrupted, Loop
 from tfmtl.training.rundir import RunDirectory
+from tfmtl.training.trainer import Trainer
 from tfmtl.workflow.restore import restore
 from tfmtl.workflow.train import TrainResult, train
 
@@ -187,6 +191,7 @@ def test_a_monitor_that_is_undefined_is_named(
     wrong = experiment(monitor="mean/rmse", steps=1)
     with pytest.raises(ConfigError, match=r"'mean/rmse' is undefined.*'click/auc'"):
         train(wrong, dataset[0], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_checkpoint(
@@ -246,3 +251,70 @@ def test_better_knows_the_direction(
     assert loop._better(value) is better
     loop.progress = Progress()
     assert loop._better(value)
+
+
+def test_the_reason_of_a_run_resumed_at_its_end(
+    whole: Any, dataset: Any, experiment: Any, tmp_path: pathlib.Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[0], run)
+    (run / "result.json").unlink()  # as a kill just before it was written leaves it
+    result = train(experiment(), dataset[0], run, resume=True)
+    assert result == dataclasses.replace(whole[1], run=str(run))
+
+
+def test_resume_with_refit_refits_a_finished_run(
+    dataset: Any, experiment: Any, tmp_path: pathlib.Path
+) -> None:
+    asked, run = experiment(steps=6), tmp_path / "run"
+    first = train(asked, dataset[0], run)
+    assert not first.refit and not (run / "refit").exists()
+    before = events(run)
+    result = train(asked, dataset[0], run, resume=True, refit=True)
+    assert result == dataclasses.replace(first, refit=True)
+    assert events(run) == before, "the choice is not made again"
+    logged = [e for e in events(run / "refit") if e["kind"] == "train"]
+    assert sum(e["steps"] for e in logged) == first.step
+    assert restore(run).result["refit"]
+    # Straight through, it is the same model.
+    train(asked, dataset[0], tmp_path / "whole", refit=True)
+    assert_same_run(run / "refit", tmp_path / "whole" / "refit")
+    files = sorted(run.rglob("*"))
+    assert train(asked, dataset[0], run, resume=True, refit=True) == result
+    assert sorted(run.rglob("*")) == files
+
+
+def test_resume_refuses_other_rows(
+    dataset: Any, experiment: Any, tmp_path: pathlib.Path
+) -> None:
+    asked, folder, run = experiment(steps=2), tmp_path / "data", tmp_path / "run"
+    shutil.copytree(dataset[0], folder)
+
+    def with_content(content: str) -> None:
+        manifest = dataset[1].model_copy(update={"content_id": content})
+        write_manifest(manifest, folder / DATASET_FILE)
+
+    with_content("one")
+    train(asked, folder, run)
+    with_content("two")
+    for refit in (False, True):
+        with pytest.raises(ConfigError, match=r"`--resume` .*other rows"):
+            train(asked, folder, run, resume=True, refit=refit)
+    with_content("")
+    train(asked, folder, run, resume=True)
+
+
+def test_variables_are_checked_once_a_step(
+    dataset: Any, experiment: Any, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    checked: list[int] = []
+    real = Trainer.all_finite
+
+    def count(trainer: Trainer) -> bool:
+        checked.append(int(trainer.model.step))
+        return real(trainer)
+
+    monkeypatch.setattr(Trainer, "all_finite", count)
+    train(experiment(), dataset[0], tmp_path / "run")
+    # Evaluations at 5, 10 and 14, checkpoints at 3, 6, 9, 12 and 14.
+    assert checked == [3, 5, 6, 9, 10, 12, 14]

@@ -74,3 +74,26 @@ def test_plain_is_strict_json() -> None:
     found = plain(value)
     assert found == {"a": [1.5, None], "3": [2, None, "x"]}
     json.dumps(found, allow_nan=False)
+
+
+def test_resuming_needs_the_same_rows(experiment: Any, tmp_path: pathlib.Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.begin(experiment(), {**FACTS, "content_id": "one"})
+    run.check_same(experiment(), "abc", "one")
+    assert run.same_content("one") is True
+    with pytest.raises(ConfigError, match=r"other rows .*'two', the run's 'one'"):
+        run.check_same(experiment(), "abc", "two")
+    assert run.same_content("two") is False
+
+
+@pytest.mark.parametrize("facts", [FACTS, {**FACTS, "content_id": ""}])
+def test_an_unknown_content_never_differs(
+    experiment: Any, tmp_path: pathlib.Path, facts: dict[str, str]
+) -> None:
+    run = RunDirectory(tmp_path)
+    run.begin(experiment(), facts)
+    run.check_same(experiment(), "abc", "two")
+    assert run.same_content("two") is None
+    run.begin(experiment(), {**FACTS, "content_id": "one"})
+    run.check_same(experiment(), "abc", "")
+    assert run.same_content("") is None

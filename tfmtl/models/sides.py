@@ -1,0 +1,72 @@
+"""Which features a model may read of the user and request without knowing the item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.feature import (
+    CrossFeature,
+    FeatureSpec,
+    SequenceFeature,
+    Side,
+    VectorFeature,
+)
+
+
+def features_by_side(
+    dataset: DatasetSpec, without: Sequence[str] = ()
+) -> dict[Side, tuple[str, ...]]:
+    """Side to names of features, by what they are computed from.
+
+    A cross is of the item if one of its parts is, else of the context if one is; the
+    vector of a side table is of the side of its key, where that is the item.
+
+    Args:
+        dataset: The data.
+        without: Names to leave out.
+    """
+    result: dict[Side, tuple[str, ...]] = {"user": (), "item": (), "context": ()}
+    for feature in dataset.features:
+        if feature.name not in without:
+            side = side_of(dataset, feature)
+            result[side] = (*result[side], feature.name)
+    return result
+
+
+def side_of(dataset: DatasetSpec, feature: FeatureSpec) -> Side:
+    """What the feature is computed from."""
+    declared = {f.name: f.side for f in dataset.features}
+    if isinstance(feature, CrossFeature):
+        parts = {declared[name] for name in feature.of}
+        for side in ("item", "context"):
+            if side in parts:
+                return side
+        return "user"
+    if isinstance(feature, VectorFeature) and feature.table is not None:
+        key = declared[dataset.side_tables[feature.table].feature]
+        return "item" if key == "item" else feature.side
+    return feature.side
+
+
+def pooled_without_items(dataset: DatasetSpec) -> list[FeatureSpec]:
+    """Sequences that attend with an item, made to be pooled by their mean instead."""
+    declared = {f.name: f.side for f in dataset.features}
+    return [
+        f.model_copy(update={"pooling": "mean", "query": None})
+        for f in dataset.features
+        if isinstance(f, SequenceFeature)
+        and f.query is not None
+        and declared[f.query] == "item"
+    ]
+
+
+def mixed_crosses(dataset: DatasetSpec) -> list[str]:
+    """Names of the crosses of an item's feature with another side's."""
+    declared = {f.name: f.side for f in dataset.features}
+    sides = {
+        f.name: {declared[part] for part in f.of}
+        for f in dataset.features
+        if isinstance(f, CrossFeature)
+    }
+    return [name for name, of in sides.items() if "item" in of and len(of) > 1]
