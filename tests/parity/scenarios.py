@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.parity.reference import OUTPUTS, TASKS, Truth, features, relu, sigmoid
+from tests.parity.reference import OUTPUTS, TASKS, Truth, features, relu
 from tfmtl._keras import tf
 
 SCENARIOS = 3
@@ -94,14 +94,3 @@ def check_groups(model: Any, names: tuple[str, ...]) -> None:
                 kind, _, owner = group.partition("/")
                 mine = owner == (name if kind == "scenario" else f"{name}/{task}")
                 assert (group in moved) == mine, (group, name, task)
-
-
-__all__ = [
-    "cell",
-    "check_groups",
-    "embedded",
-    "every_row",
-    "network",
-    "sigmoid",
-    "tower",
-]

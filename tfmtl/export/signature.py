@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ class ServingModule(tf.Module):
         self, model: MultiTaskModel, transform: Any, outputs: list[str]
     ) -> None:
         super().__init__(name="tfmtl_serving")
-        self._forward = lambda features: model(features, training=False)
+        self._forward = functools.partial(_forward, model)
         self._apply = transform.apply_transform_model
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))
@@ -121,6 +122,10 @@ class ServingModule(tf.Module):
                 value.to_tensor(_missing(item)) if item.shape == "list" else value
             )
         return self._predict(**raw)
+
+
+def _forward(model: Any, features: Mapping[str, Any]) -> Any:
+    return model(features, training=False)
 
 
 def input_spec(item: ServedInput) -> Any:

@@ -153,7 +153,8 @@ class PartitionedNorm(keras.layers.Layer):
         divisor = tf.maximum(counts, 1.0)[:, None]
         mean = tf.math.unsorted_segment_sum(values, scenario, groups) / divisor
         # Of deviations: E[x^2] - mu^2 loses what a large mean leaves of the digits.
-        squares = tf.square(values - tf.gather(mean, scenario))
+        # They sum to 0 in a scenario, so no gradient reaches the mean by this way.
+        squares = tf.square(values - tf.gather(tf.stop_gradient(mean), scenario))
         variance = tf.math.unsorted_segment_sum(squares, scenario, groups) / divisor
         # All rows' moments from the groups'; so far, row S is of unknown rows alone.
         rows = tf.reduce_sum(counts)

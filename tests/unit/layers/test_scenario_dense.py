@@ -77,7 +77,7 @@ def test_members_start_different_and_biases_where_told() -> None:
     groups = layer.variable_groups()
     for s, name in enumerate(NAMES):
         for t, task in enumerate(TASKS):
-            assert float(groups[f"cell/{name}/{task}"][1]) == bias[s][t]
+            assert groups[f"cell/{name}/{task}"][1].numpy().item() == bias[s][t]
     kernels = [v[0].numpy().ravel() for v in groups.values()]
     assert len({tuple(k) for k in kernels}) == 6
     assert len({v.name for v in layer.weights}) == 12
