@@ -40,10 +40,11 @@ class StarDense(keras.layers.Layer):
             ((x * a_p) W) * c_p, one product for all rows and far fewer weights.
         path: How rows meet full kernels. `tiles`: sorted into tiles of one scenario,
             the work of one layer whatever S. `einsum`: every row meets all kernels and
-            keeps one result, S times the work and fewer operations. Two cores, forward
-            and backward, S = 3: 64-32-16 at 512 rows 0.9 ms tiles, 1.0 einsum, 0.6 a
-            plain network; 400-128-64 at 4,096 rows 25, 29 and 8. From S = 5 on tiles
-            won everywhere but on the smallest (1.3 against 0.8 ms).
+            keeps one result, S times the work and fewer operations. Forward and
+            backward on one CPU thread, S = 3, tiles / einsum / a plain network: widths
+            64-32-16 at 512 rows 0.9 / 1.0 / 0.6 ms, 400-128-64 at 4,096 rows 25 / 29 /
+            8 ms; at S = 16 1.2 / 1.7 and 32 / 169 ms. Einsum won, by 0.3 to 1.5 ms, for
+            S = 1 and, at 64-32-16 and 512 rows, for S = 5 and 8.
         initial_bias: T numbers the centres' biases start at (for H = 1); zeros if None.
 
     References:
