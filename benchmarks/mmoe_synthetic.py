@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.provenance import provenance
 from tfmtl._keras import keras, tf
 from tfmtl.layers.gate import Gates
 from tfmtl.layers.initializers import StackedInitializer
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedMLP
 from tfmtl.layers.towers import Towers
-from tfmtl.versions import versions
 
 WIDTH, EXPERTS, EXPERT_UNITS, TOWER_UNITS, TASKS = 100, 8, 16, 8, 2
 BOTTOM_UNITS = 113
@@ -367,12 +367,12 @@ def main() -> None:
                 "runs": options.runs,
                 "steps": options.steps,
                 "seed": options.seed,
-                "versions": versions(),
+                **provenance(),
             },
             indent=1,
         )
     )
-    print(f"\n{time.perf_counter() - began:.0f} s; {versions()}")
+    print(f"\n{time.perf_counter() - began:.0f} s; {provenance()}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ FEATURES = [
     {"name": "user_device", "kind": "categorical", "side": "user", "dim": 4},
 ]
 CONFIGS: dict[str, dict[str, Any]] = {
+    "AITM": {"step_units": [8]},
+    "DBMTL": {"bottom_units": [8], "specific_units": [6], "relation_units": [4]},
+    "ESM2": {"through": {"buy": "intent"}, "tower_units": [8]},
+    "ESMM": {"tower_units": [8]},
+    "MMoE+ESMM": {"num_experts": 2, "expert_units": [8], "tower_units": [4]},
+    "NMTR": {"user": "user_id", "item": "item_id", "tower_units": [8]},
     "CGC": {"expert_units": [8], "tower_units": [4]},
     "CNNMax": {
         "windows": [1, 3],

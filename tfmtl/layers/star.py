@@ -43,8 +43,8 @@ class StarDense(keras.layers.Layer):
             keeps one result, S times the work and fewer operations. Forward and
             backward on one CPU thread, S = 3, tiles / einsum / a plain network: widths
             64-32-16 at 512 rows 0.9 / 1.0 / 0.6 ms, 400-128-64 at 4,096 rows 25 / 29 /
-            8 ms; at S = 16 1.2 / 1.7 and 32 / 169 ms. Einsum won, by 0.3 to 1.5 ms, for
-            S = 1 and, at 64-32-16 and 512 rows, for S = 5 and 8.
+            8 ms; at S = 16 1.2 / 1.7 and 32 / 169 ms. At 512 rows einsum won in three
+            cases: S = 1 at 400-128-64 (by 1.5 ms), S = 5 and 8 at 64-32-16 (0.5, 0.3).
         initial_bias: T numbers the centres' biases start at (for H = 1); zeros if None.
 
     References:
