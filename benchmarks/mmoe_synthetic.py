@@ -66,14 +66,16 @@ class Data:
         return linear + tf.reduce_sum(waves, axis=-1) + NOISE * noise
 
 
-def make_data(correlation: float, runs: int, seed: int, sines: int = SINES) -> Data:
+def make_data(
+    correlation: float, runs: int, seed: int, sines: int = SINES, width: int = WIDTH
+) -> Data:
     """Steps 1 and 2 of the recipe for each run; alpha and beta are the same in all."""
     once = np.random.default_rng(2018)
     alpha, beta = once.normal(size=sines), once.normal(size=sines)
     draw = np.random.default_rng([seed, int(correlation * 1000)])
     weights = []
     for _ in range(runs):
-        basis, _ = np.linalg.qr(draw.normal(size=(WIDTH, 2)))  # u_1, u_2 orthonormal
+        basis, _ = np.linalg.qr(draw.normal(size=(width, 2)))  # u_1, u_2 orthonormal
         other = correlation * basis[:, 0] + (1 - correlation**2) ** 0.5 * basis[:, 1]
         weights.append(CONSTANT * np.stack([basis[:, 0], other], axis=1))
     as_float = [tf.constant(v, tf.float32) for v in (np.array(weights), alpha, beta)]

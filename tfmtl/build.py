@@ -13,6 +13,7 @@ import pydantic
 from tfmtl._keras import keras, tf
 from tfmtl.balance import BALANCERS, LossWeighting
 from tfmtl.data.read import Reader
+from tfmtl.data.sampling import SamplingReader
 from tfmtl.errors import ConfigError
 from tfmtl.losses import TaskLosses
 from tfmtl.models import MODELS, MultiTaskModel
@@ -148,15 +149,25 @@ def make_reader(
     train: bool = False,
     keys: bool = False,
 ) -> Reader:
-    """A reader of splits: shuffled to train on, in order to evaluate."""
+    """A reader of splits: shuffled to train on, in order to evaluate.
+
+    To train on, its batches also hold what the model asks to be drawn beside each row.
+    """
     spec = experiment.training
-    return Reader(
-        directory=directory,
-        manifest=manifest,
-        splits=splits,
-        batch_size=spec.batch_size if train else max(spec.batch_size, 8192),
-        shuffle=spec.shuffle if train else "none",
-        seed=experiment.seed,
-        pool_blocks=spec.shuffle_blocks if train else 4,
-        keys=keys,
-    )
+    settings: dict[str, Any] = {
+        "directory": directory,
+        "manifest": manifest,
+        "splits": splits,
+        "batch_size": spec.batch_size if train else max(spec.batch_size, 8192),
+        "shuffle": spec.shuffle if train else "none",
+        "seed": experiment.seed,
+        "pool_blocks": spec.shuffle_blocks if train else 4,
+        "keys": keys,
+    }
+    if train:
+        model = resolve(experiment.model, MODELS, "model")
+        config = resolve_config(experiment.model, model, "model")
+        samples = model.samples(manifest, config)
+        if samples is not None:
+            return SamplingReader(**settings, samples=samples)
+    return Reader(**settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfmtl.testing.tiny import CROSS, POSITION
+from tfmtl.testing.tiny import CROSS, POSITION, TIMED_KEYS
 
 ENTRIES: dict[str, dict[str, Any]] = {
     "AITM": {
@@ -66,6 +66,18 @@ ENTRIES: dict[str, dict[str, Any]] = {
         },
         "renamed": {"heads": {"long": "ppp", "click_long": "l2r"}},
     },
+    "DeepMCP": {
+        "config": {
+            "units": [8],
+            "matching_units": [6, 5],
+            "correlation_units": [6, 4],
+            "task": "click",
+            "alpha": 1.0,
+            "beta": 0.5,
+            "negatives": 2,
+        },
+        "dataset": {"keys": TIMED_KEYS},
+    },
     "ESM2": {
         "config": {"through": {"buy": "like"}, "tower_units": [8]},
         "renamed": {"through": {"click_long": "long"}},
@@ -78,6 +90,21 @@ ENTRIES: dict[str, dict[str, Any]] = {
         },
     },
     "ESMM": {"config": {"tower_units": [8, 4]}},
+    "ExpertFusion": {
+        "config": {
+            "shared_experts": 2,
+            "expert_units": [8],
+            "tower_units": [4],
+            "gate_units": 5,
+            "gate_hidden_units": 4,
+            "auxiliary_units": [4],
+            "scenario_features": ["price"],
+        },
+        "gates": ("gates",),
+        # Factors that start at 1.
+        "fixed_start": ("_gate/factors",),
+        "unknown_scenario": "centre",
+    },
     "HiNet": {
         "config": {
             "sub_experts": 2,

@@ -61,6 +61,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "item_units": 4,
         "tower_units": [4],
     },
+    "ExpertFusion": {
+        "match": "mmoe",
+        "match_to": {"num_experts": 6, "expert_units": [48], "tower_units": [8]},
+        "gate_units": 8,
+        "gate_hidden_units": 4,
+        "auxiliary_units": [4],
+        "prior_features": ["user_device"],
+    },
+    "DeepMCP": {
+        "units": [8],
+        "matching_units": [8],
+        "correlation_units": [8],
+        "task": "click",
+    },
     "HiNet": {
         "sub_experts": 2,
         "shared_sub_experts": 2,

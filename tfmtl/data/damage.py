@@ -30,12 +30,19 @@ def damage_named(reader: Reader) -> Iterator[None]:
         raise _named(
             reader, "the record files hold fewer rows than dataset.json says", error
         ) from error
+    except tf.errors.InvalidArgumentError as error:
+        if "ParseExample" not in str(error):
+            raise
+        raise _named(
+            reader, "a record does not hold what dataset.json says", error
+        ) from error
 
 
 def _named(reader: Reader, what: str, error: Exception) -> DataError:
     # A graph's error begins with the Python stack that built the graph.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = next((x for x in reversed(lines) if not x.startswith("[[")), "")
+    detail = detail.rpartition("Name: <unknown>, ")[2]
     return DataError(
         f"the split {'+'.join(reader.splits)} of the data set "
         f"{str(reader.directory)!r} cannot be read: {what} ({detail[:300]}). Run "

@@ -1,22 +1,25 @@
 """Dataset directory -> `tf.data` batches, in an order that can be resumed exactly.
 
 Records hold blocks of rows, column by column, so nothing here is done row by row: files
-are permuted, blocks stream into pools, one permutation and one gather a column shuffles
-a pool, and `rebatch` cuts batches of the exact size. The order is a pure function of
-(seed, epoch, pool): a position in it is two numbers, and nothing else is ever saved.
+are permuted, blocks stream into pools, one permutation and one gather shuffle a pool,
+and `rebatch` cuts batches of the exact size. The order is a pure function of (seed,
+epoch, pool): a position in it is two numbers, and nothing else is ever saved.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfmtl._keras import tf
-from tfmtl.data import parse
+from tfmtl.data import order, parse
+from tfmtl.data.pack import Packing
+from tfmtl.data.plan import Plan
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.schema.manifest import DatasetManifest, RecordFile
 
@@ -50,6 +53,12 @@ class Position(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Reader:
     """Reads splits of a dataset directory as batches.
+
+    `shuffle="groups"` keeps together what the records keep together: rows of one
+    `key/group` that lie side by side in one block, as `tfmtl preprocess` writes them,
+    stay neighbours in their order. Rows of it in two blocks stay neighbours only where
+    these follow each other in one pool; rows in two splits, hence in two files, do not.
+    A row whose group is empty is a group of its own. A batch may end inside a group.
 
     Attributes:
         directory: The dataset directory.
@@ -103,6 +112,13 @@ class Reader:
             )
         if self.rows == 0:
             raise DataError(f"the split {'+'.join(self.splits)} has no rows")
+        blocks = sum(len(f.blocks) for f in self.files)
+        if self.manifest.layout == "blocks" and count > blocks:
+            raise DataError(
+                "`shard` must have no more shards than the split "
+                f"{'+'.join(self.splits)} has blocks: a worker reads whole blocks. "
+                f"Received: {count} shards, {blocks} blocks"
+            )
 
     @property
     def files(self) -> tuple[RecordFile, ...]:
@@ -118,7 +134,7 @@ class Reader:
     def batches_per_epoch(self) -> int:
         """Batches of one epoch: the same number for every shard."""
         count = self.shard[1]
-        blocks = np.sort(_Plan(self, 0, (0, 1)).blocks)
+        blocks = np.sort(self._plan(0, (0, 1)).blocks)
         if count > 1:
             # The order of the files, hence who gets a short block, differs by epoch:
             # what the poorest shard of any epoch has.
@@ -126,13 +142,29 @@ class Reader:
         return -(-int(blocks.sum()) // self.batch_size)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> tf.data.Dataset:
-        """The batches of one epoch from the `start`-th on, as a finite data set."""
-        plan = _Plan(self, epoch, self.shard)
+        """The batches of one epoch from the `start`-th on, as a finite data set.
+
+        The first call builds the graph; later ones only run it.
+        """
+        if self.manifest.layout == "rows" and self.shard[1] > 1:
+            raise ConfigError(
+                "`shard` needs a data set of `layout: blocks`. Received: rows"
+            )
+        plan = self._plan(epoch, self.shard)
         pool, skipped = plan.locate(start * self.batch_size)
-        dataset = self._pools(plan, pool, skipped, epoch).rebatch(self.batch_size)
-        if self.shard[1] > 1:
-            dataset = dataset.take(self.batches_per_epoch - start)
-        return dataset.prefetch(4)
+        source = plan.source(pool)
+        paths = [str(self.directory / f.path) for f in source.files]
+        count = self.batches_per_epoch - start if self.shard[1] > 1 else -1
+        with tf.device("/cpu:0"):
+            return self._dataset(
+                paths=tf.constant(paths, tf.string),
+                skip=tf.constant(source.skip, tf.int64),
+                even=tf.constant(plan.even(pool), tf.bool),
+                pool=tf.constant(pool, tf.int64),
+                skipped=tf.constant(skipped, tf.int64),
+                seed=tf.constant(_fold(self.seed, epoch), tf.int64),
+                count=tf.constant(count, tf.int64),
+            )
 
     def stream(self, position: Position, epochs: int) -> tf.data.Dataset:
         """All batches from a position to the end of the `epochs`-th epoch.
@@ -144,109 +176,112 @@ class Reader:
             dataset = dataset.concatenate(self.epoch(epoch))
         return dataset
 
-    def _pools(
-        self, plan: _Plan, pool: int, skipped: int, epoch: int
+    def _plan(self, epoch: int, shard: tuple[int, int]) -> Plan:
+        files = list(self.files)
+        if self.shuffle != "none":
+            draw = np.random.default_rng([self.seed, epoch, 0xF11E])
+            files = [files[i] for i in draw.permutation(len(files))]
+        filled = tuple(f for f in files if f.rows)
+        return Plan(self.manifest, filled, self.pool_blocks, shard)
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
+        """`_batches` as a graph, traced once for all epochs and positions."""
+        number = tf.TensorSpec([], tf.int64)
+        return tf.function(
+            self._batches,
+            autograph=False,
+            input_signature=[
+                tf.TensorSpec([None], tf.string),
+                number,
+                tf.TensorSpec([None], tf.bool),
+                *[number] * 4,
+            ],
+        )
+
+    def _batches(
+        self,
+        paths: Any,
+        skip: Any,
+        even: Any,
+        pool: Any,
+        skipped: Any,
+        seed: Any,
+        count: Any,
     ) -> tf.data.Dataset:
-        """Pools of whole blocks as `Batch`es, from the `pool`-th on."""
-        records = plan.records(first_block=pool * self.pool_blocks)
-        pools = records.batch(self._records_per_pool())
-        order_seed = _fold(self.seed, epoch)
-        skips = tf.data.Dataset.from_tensors(
-            tf.constant(skipped, tf.int64)
-        ).concatenate(tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat())
-        numbered = tf.data.Dataset.zip((pools, tf.data.Dataset.counter(pool), skips))
+        """Batches from a position on.
+
+        Args:
+            paths: [F] files.
+            skip: Records of all shards to leave out.
+            even: [pools] whether each pool has blocks of `block_rows` only.
+            pool: Number of the first pool.
+            skipped: Rows of it, in its final order, to leave out.
+            seed: Of the epoch.
+            count: Batches; all where -1.
+        """
         columns = parse.wanted_columns(self.manifest, self.columns, self.keys)
+        # Without a shuffle the matrix would cost more than it saves.
+        packing = Packing(self.manifest, columns if self.shuffle != "none" else ())
         if self.shuffle == "groups":
             columns = (*columns, "key/group")
 
-        def read(serialized: Any, number: Any, skip: Any) -> Batch:
-            parsed = parse.parse_pool(serialized, self.manifest, columns)
-            rows = parsed.pop("#rows")
-            if self.shuffle != "none":
-                seed = tf.stack([tf.constant(order_seed, tf.int64), number])
-                order = _permutation(rows, seed, parsed, self.shuffle)
-                parsed = {k: tf.gather(v, order) for k, v in parsed.items()}
-            parsed = {k: v[skip:] for k, v in parsed.items()}
-            return to_batch(parsed, self.manifest, self.keys)
+        def read(serialized: Any, same: Any, number: Any) -> dict[str, Any]:
+            parsed = parse.parse_pool(serialized, self.manifest, columns, same)
+            left_out = tf.where(number == pool, skipped, tf.zeros_like(skipped))
+            if self.shuffle == "none":
+                return {k: v[left_out:] for k, v in parsed.items()}
+            rows = self._order(parsed, tf.stack([seed, number]))[left_out:]
+            if not self.keys:
+                parsed.pop("key/group", None)
+            return {k: tf.gather(v, rows) for k, v in packing.pack(parsed).items()}
 
-        return numbered.map(read, num_parallel_calls=2, deterministic=True).prefetch(1)
+        def batch(cut: dict[str, Any]) -> Batch:
+            return to_batch(packing.unpack(cut), self.manifest, self.keys)
+
+        # More pools than the manifest has are read all the same: a wrong number of rows
+        # is for the caller to see.
+        known = tf.data.Dataset.from_tensor_slices(even)
+        unknown = tf.data.Dataset.from_tensors(tf.constant(False)).repeat()
+        pools = tf.data.Dataset.zip(
+            (
+                self._records(paths, skip).batch(self._records_per_pool()),
+                known.concatenate(unknown),
+                tf.data.Dataset.counter(pool),
+            )
+        )
+        calls = _parallel_calls()
+        batches = (
+            pools.map(read, num_parallel_calls=calls, deterministic=True)
+            .rebatch(self.batch_size)
+            .map(batch, num_parallel_calls=calls, deterministic=True)
+            .take(count)
+            .prefetch(4)
+        )
+        options = tf.data.Options()
+        # Nothing here is left to tf.data's tuning: its graph optimizations cost a third
+        # of an epoch's start, its thread holds up the end of an iterator for seconds.
+        options.experimental_optimization.apply_default_optimizations = False
+        options.autotune.enabled = False
+        return batches.with_options(options)
+
+    def _records(self, paths: Any, skip: Any) -> tf.data.Dataset:
+        compression = "GZIP" if self.manifest.compression == "gzip" else ""
+        records = tf.data.TFRecordDataset(paths, compression, buffer_size=1 << 20)
+        records = records.skip(skip)
+        index, count = self.shard
+        return records.shard(count, index) if count > 1 else records
 
     def _records_per_pool(self) -> int:
         if self.manifest.layout == "rows":
             return self.pool_blocks * self.manifest.block_rows
         return self.pool_blocks
 
-
-class _Plan:
-    """The order of one epoch: which files, hence which blocks, hence which rows."""
-
-    def __init__(self, reader: Reader, epoch: int, shard: tuple[int, int]) -> None:
-        self._reader = reader
-        self._shard = shard
-        files = list(reader.files)
-        if reader.shuffle != "none":
-            order = np.random.default_rng([reader.seed, epoch, 0xF11E])
-            files = [files[i] for i in order.permutation(len(files))]
-        self._files = [f for f in files if f.rows]
-        index, count = shard
-        self.blocks = self._block_rows(self._files)[index::count]
-
-    def _block_rows(self, files: Sequence[RecordFile]) -> np.ndarray:
-        """Rows of each block in stream order."""
-        if self._reader.manifest.layout == "blocks":
-            return np.array([b for f in files for b in f.blocks], np.int64)
-        total, size = sum(f.rows for f in files), self._reader.manifest.block_rows
-        sizes = np.full(-(-total // size), size, np.int64)
-        sizes[-1] = total - size * (len(sizes) - 1)
-        return sizes
-
-    @property
-    def rows(self) -> int:
-        return int(self.blocks.sum())
-
-    def locate(self, row: int) -> tuple[int, int]:
-        """The pool of the `row`-th row, and how many of the pool's rows come before."""
-        size = self._reader.pool_blocks
-        starts = np.concatenate([[0], np.cumsum(self.blocks)])[::size]
-        pool = int(np.searchsorted(starts, row, side="right")) - 1
-        return pool, row - int(starts[pool])
-
-    def records(self, first_block: int) -> tf.data.Dataset:
-        """Serialized records of this shard's blocks from `first_block` on."""
-        reader = self._reader
-        index, count = self._shard
-        skip = first_block * count  # blocks of all shards before it
-        if reader.manifest.layout == "rows":
-            if count > 1:
-                raise ConfigError(
-                    "`shard` needs a data set of `layout: blocks`. Received: rows"
-                )
-            skip *= reader.manifest.block_rows
-            sizes = [f.rows for f in self._files]
-        else:
-            sizes = [len(f.blocks) for f in self._files]
-        first = 0
-        while first < len(sizes) and skip >= sizes[first]:
-            skip -= sizes[first]
-            first += 1
-        paths = [str(reader.directory / f.path) for f in self._files[first:]]
-        compression = "GZIP" if reader.manifest.compression == "gzip" else ""
-        records = tf.data.TFRecordDataset(
-            tf.constant(paths, tf.string), compression, buffer_size=1 << 22
-        ).skip(skip)
-        return records.shard(count, index) if count > 1 else records
-
-
-def _permutation(rows: Any, seed: Any, columns: dict[str, Any], shuffle: str) -> Any:
-    """A random order of the pool's rows, or of its groups with rows left in place."""
-    if shuffle == "rows":
-        # One op, 10 to 20 times faster than sorting random numbers.
-        return tf.random.experimental.stateless_shuffle(tf.range(rows), seed)
-    group = columns["key/group"]
-    begins = tf.concat([[0], tf.cast(group[1:] != group[:-1], tf.int32)], axis=0)
-    number = tf.cumsum(begins)
-    chance = tf.random.stateless_uniform([number[-1] + 1], seed)
-    return tf.argsort(tf.gather(chance, number), stable=True)
+    def _order(self, columns: dict[str, Any], seed: Any) -> Any:
+        if self.shuffle == "groups":
+            return order.of_groups(columns["key/group"], seed)
+        rows = tf.shape(next(iter(columns.values())))[0]
+        return order.of_rows(rows, seed)
 
 
 def to_batch(columns: dict[str, Any], manifest: DatasetManifest, keys: bool) -> Batch:
@@ -267,6 +302,11 @@ def to_batch(columns: dict[str, Any], manifest: DatasetManifest, keys: bool) -> 
             if keys and k.startswith("key/")
         },
     )
+
+
+def _parallel_calls() -> int:
+    """Pools parsed at once: one a core, within reason for the memory they hold."""
+    return max(2, min(8, os.cpu_count() or 2))
 
 
 def _fold(seed: int, epoch: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,7 +142,7 @@ class FeatureEmbedding(keras.layers.Layer):
             if f.name not in self.exclude
         ]
         self._features = {f.name: f for f in kept}
-        self._columns = _columns_of(manifest, kept)
+        self._columns = columns_of(manifest, kept)
         owned = {c for columns in self._columns.values() for c in columns}
         self._slots, self._table_rows = _layout(manifest, kept, width, self.vectors)
         self._numeric = [
@@ -232,6 +232,7 @@ class FeatureEmbedding(keras.layers.Layer):
         features: Mapping[str, Any],
         training: bool = False,
         partition: Any = None,
+        only: Sequence[str] | None = None,
     ) -> Embedded:
         """Embeds a batch.
 
@@ -239,20 +240,26 @@ class FeatureEmbedding(keras.layers.Layer):
             features: Record column to [B], [B, L] or [B, size].
             training: Whether dropouts and penalties act.
             partition: [B] int32, which copy of the tables each row reads.
+            only: Features to embed, without the scenario; `features` then needs their
+                columns alone, and those of the queries and keys that they refer to.
         """
-        looked_up = self._look_up(features, training, partition)
-        fields, sequences, inspect = self._fields(features, looked_up, partition)
+        kept = [f for f in self._features.values() if only is None or f.name in only]
+        owned = {c for f in kept for c in self._columns[f.name]}
+        looked_up = self._look_up(features, owned, training, partition)
+        fields, sequences, inspect = self._fields(kept, features, looked_up, partition)
         if training and self.regularization.feature_dropout:
             fields = self._drop_fields(fields)
         parts = list(fields.values())
         if self.interaction == "dot":
             parts += _dot_products(fields)
-        numbers = {c: features[c] for c in self._numeric}
+        numbers = {c: features[c] for c in self._numeric if c in owned}
         if numbers:
             stacked = tf.stack(list(numbers.values()), axis=1)
             parts.append(tf.cast(stacked, self.compute_dtype))
-        scenario, vector = self._scenario(features), None
-        if self._scenario_table is not None:
+        scenario, vector = None, None
+        if only is None:
+            scenario = self._scenario(features)
+        if only is None and self._scenario_table is not None:
             vector = self.scenario_vector(scenario)
             parts.append(vector)
         if not parts:
@@ -270,6 +277,33 @@ class FeatureEmbedding(keras.layers.Layer):
             self._by_feature(fields, numbers),
             vector,
         )
+
+    def measure(self) -> Embedded:
+        """A row of the shapes that this layer makes; its tables need not exist yet."""
+        columns = [
+            c.model_copy(update={"rows": c.rows and 1}) for c in self.manifest.columns
+        ]
+        # The same layer with tables of one row: sizes follow from the features alone.
+        small = FeatureEmbedding(
+            self.manifest.model_copy(update={"columns": tuple(columns)}),
+            self.regularization,
+            seed=self.seed,
+            interaction=self.interaction,
+            side_tables={k: v[:1] for k, v in self._side_values.items()},
+            exclude=self.exclude,
+            use_scenario=self.use_scenario,
+            width=self.width,
+            replace=tuple(self._features.values()),
+            vectors=self.vectors,
+        )
+        dtypes = {"int": tf.int32, "float": tf.float32}
+        features = {
+            c.name: tf.zeros([1] if c.shape == "scalar" else [1, c.size], dtypes[kind])
+            for c in columns
+            if (kind := c.dtype) in dtypes and "/" not in c.name
+        }
+        measured: Embedded = small(features)
+        return measured
 
     def _by_feature(
         self, fields: Mapping[str, Any], numbers: Mapping[str, Any]
@@ -323,12 +357,18 @@ class FeatureEmbedding(keras.layers.Layer):
         return tf.cast(features["scenario"], tf.int32)
 
     def _look_up(
-        self, features: Mapping[str, Any], training: bool, partition: Any
+        self,
+        features: Mapping[str, Any],
+        owned: Collection[str],
+        training: bool,
+        partition: Any,
     ) -> dict[str, Any]:
-        """Column to [B, d] or [B, L, d], by one gather for each table."""
+        """Owned column to [B, d] or [B, L, d], by one gather for each table."""
         result: dict[str, Any] = {}
         for table in self._table_rows:
-            slots = [s for s in self._slots if s.table == table]
+            slots = [s for s in self._slots if s.table == table and s.column in owned]
+            if not slots:
+                continue
             ids = [self._ids(s, features, training) for s in slots]  # [B, 1] or [B, L]
             index = tf.concat(ids, axis=1)  # [B, N]
             if partition is not None:
@@ -343,7 +383,8 @@ class FeatureEmbedding(keras.layers.Layer):
             for slot, part in zip(slots, parts):
                 result[slot.column] = part if slot.length else tf.squeeze(part, 1)
         for column, name in self.vectors.items():
-            result[column] = self._side_rows(name, features[column], partition)
+            if column in owned:
+                result[column] = self._side_rows(name, features[column], partition)
         return result
 
     def _ids(self, slot: _Slot, features: Mapping[str, Any], training: bool) -> Any:
@@ -386,6 +427,7 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def _fields(
         self,
+        kept: Sequence[FeatureSpec],
         features: Mapping[str, Any],
         looked_up: dict[str, Any],
         partition: Any,
@@ -394,7 +436,7 @@ class FeatureEmbedding(keras.layers.Layer):
         sequences: dict[str, Any] = {}
         inspect: dict[str, Any] = {}
         later: list[SequenceFeature] = []
-        for feature in self._features.values():
+        for feature in kept:
             match feature.kind:
                 case "multivalent":
                     mask = features[feature.name] > 0
@@ -491,7 +533,7 @@ def _layout(
     """Slots of the features' id columns, and [rows, width] of each table."""
     dims = {c: v for c, v in id_widths(features).items() if c not in without}
     owner = {
-        c: name for name, cs in _columns_of(manifest, features).items() for c in cs
+        c: name for name, cs in columns_of(manifest, features).items() for c in cs
     }
     sizes: dict[str, tuple[int, int]] = {}
     offsets: dict[tuple[str, str], int] = {}
@@ -526,7 +568,7 @@ def _layout(
     return slots, sizes
 
 
-def _columns_of(
+def columns_of(
     manifest: DatasetManifest, features: Sequence[FeatureSpec]
 ) -> dict[str, list[str]]:
     """Feature to its record columns."""

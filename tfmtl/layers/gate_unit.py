@@ -26,6 +26,7 @@ class GateUnit(keras.layers.Layer):
         owners: Groups of W' and b', T of them, the first layer being common; one set of
             factors that claims no group where None.
         gamma: The largest factor.
+        neutral: Start with W' = b' = 0: all factors at gamma / 2.
 
     References:
         J. Chang et al., "PEPNet: Parameter and Embedding Personalized Network for
@@ -40,6 +41,7 @@ class GateUnit(keras.layers.Layer):
         seed: int,
         owners: Sequence[str] | None = None,
         gamma: float = 2.0,
+        neutral: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -48,6 +50,7 @@ class GateUnit(keras.layers.Layer):
         self.seed = seed
         self.owners = tuple(owners) if owners is not None else None
         self.gamma = gamma
+        self.neutral = neutral
         self.prior = StackedDense(
             1, units, "relu", seed=child_seed(seed, "prior"), name="prior"
         )
@@ -57,6 +60,7 @@ class GateUnit(keras.layers.Layer):
             "sigmoid",
             seed=child_seed(seed, "factors"),
             owners=owners,
+            scale=0.0 if neutral else None,
             name="factors",
         )
 
@@ -84,4 +88,5 @@ class GateUnit(keras.layers.Layer):
             "seed": self.seed,
             "owners": self.owners,
             "gamma": self.gamma,
+            "neutral": self.neutral,
         }

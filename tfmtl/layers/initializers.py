@@ -51,6 +51,43 @@ class StackedInitializer(keras.initializers.Initializer):
 
 
 @keras.utils.register_keras_serializable("tfmtl")
+class NearCentre(keras.initializers.Initializer):
+    """Kernels that start as one centre plus a little noise of each's own.
+
+    Both are drawn as by `StackedInitializer`; the noise is a share of a draw.
+
+    Args:
+        centre: Seed of the centre, the same for all that start alike.
+        seed: Of the noise.
+        scale: Variance factor.
+        noise: Share of the noise.
+    """
+
+    def __init__(
+        self, centre: int, seed: int, scale: float = 1.0, noise: float = 0.01
+    ) -> None:
+        self.centre = centre
+        self.seed = seed
+        self.scale = scale
+        self.noise = noise
+
+    def __call__(
+        self, shape: Sequence[int], dtype: Any = None, **kwargs: object
+    ) -> Any:
+        centre = StackedInitializer(self.centre, self.scale)(shape, dtype)
+        own = StackedInitializer(self.seed, self.scale)(shape, dtype)
+        return centre + self.noise * own
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "centre": self.centre,
+            "seed": self.seed,
+            "scale": self.scale,
+            "noise": self.noise,
+        }
+
+
+@keras.utils.register_keras_serializable("tfmtl")
 class NormalRows(keras.initializers.Initializer):
     """Normal values with a seed, for embedding tables.
 

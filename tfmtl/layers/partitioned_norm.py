@@ -50,7 +50,8 @@ class PartitionedNorm(keras.layers.Layer):
 
     Args:
         scenarios: Names of the known scenarios, S of them; theirs are the groups
-            `scenario/<name>`.
+            `scenario/<name>`. Where there are none, this is batch normalisation of all
+            rows.
         rho: What the moving moments keep of themselves at an average update, in (0, 1).
         epsilon: Added to variances. Where a column is constant in a scenario, what the
             moving mean lags behind is divided by its root: hence not smaller.
@@ -130,7 +131,8 @@ class PartitionedNorm(keras.layers.Layer):
             self._update(moments, enough)
             mean = tf.where(enough[:, None], moments.mean, mean)
             variance = tf.where(enough[:, None], moments.variance, variance)
-        gamma, beta = zip(*self._own.values())
+        gamma = [g for g, _ in self._own.values()]
+        beta = [b for _, b in self._own.values()]
         gamma = self.gamma * tf.stack([*gamma, tf.ones_like(self.gamma)])  # [S + 1, D]
         beta = self.beta + tf.stack([*beta, tf.zeros_like(self.beta)])
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)
@@ -171,7 +173,8 @@ class PartitionedNorm(keras.layers.Layer):
     def _update(self, moments: _Moments, enough: Any) -> None:
         """Moves the moments of the scenarios with enough rows, and those alone."""
         known = moments.counts[:-1]
-        average = tf.maximum(tf.reduce_mean(known), 1e-6)
+        average = tf.reduce_sum(known) / max(len(self.scenarios), 1)
+        average = tf.maximum(average, 1e-6)
         updates = tf.concat([known / average, [1.0]], axis=0)  # [S + 1]
         fresh = -tf.math.expm1(updates * math.log(self.rho))  # 1 - rho_p
         old = (1.0 - fresh) * self.moving_weight

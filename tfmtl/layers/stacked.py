@@ -29,6 +29,8 @@ class StackedDense(keras.layers.Layer):
         owners: Names of the groups the members belong to, N of them, not all different.
         use_bias: Add b_n.
         initial_bias: N numbers the biases start at (for h = 1 outputs); zeros if None.
+        scale: Variance factor of the kernels' start; where None, 2 below a ReLU and
+            else 1. With 0 they start at zero.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class StackedDense(keras.layers.Layer):
         owners: Sequence[str] | None = None,
         use_bias: bool = True,
         initial_bias: Sequence[float] | None = None,
+        scale: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,12 +58,15 @@ class StackedDense(keras.layers.Layer):
         self.owners = tuple(owners) if owners is not None else None
         self.use_bias = use_bias
         self.initial_bias = tuple(initial_bias) if initial_bias is not None else None
+        self.scale = scale
         self._kernels: list[Any] = []
         self._biases: list[Any] = []
 
     def build(self, input_shape: Any) -> None:
         width = int(input_shape[-1])
-        scale = 2.0 if self.activation is keras.activations.relu else 1.0
+        scale = self.scale
+        if scale is None:
+            scale = 2.0 if self.activation is keras.activations.relu else 1.0
         bias = self.initial_bias or (0.0,) * self.count
         if self.owners is None:
             self._kernels = [
@@ -138,6 +144,7 @@ class StackedDense(keras.layers.Layer):
             "owners": self.owners,
             "use_bias": self.use_bias,
             "initial_bias": self.initial_bias,
+            "scale": self.scale,
         }
 
 

@@ -67,17 +67,22 @@ class Towers(keras.layers.Layer):
             for t in self._several
         ]
 
-    def call(self, inputs: Any, training: bool = False) -> list[Any]:
+    def call(
+        self, inputs: Any, training: bool = False, factors: Any = None
+    ) -> list[Any]:
         """Runs the towers.
 
         Args:
             inputs: [B, H] for all towers, or [B, T, H].
             training: Whether dropout acts.
+            factors: [B, T, h], what the last hidden layers are multiplied by.
 
         Returns:
             T float32 tensors, [B] or [B, C].
         """
         hidden = self.hidden(inputs, training=training)  # [B, T, h]
+        if factors is not None:
+            hidden = hidden * tf.cast(factors, hidden.dtype)
         results: list[Any] = [None] * len(self.owners)
         if self._single:
             picked = hidden

@@ -8,10 +8,12 @@ from tfmtl.models.cgc import CGC
 from tfmtl.models.cnn_max import CNNMax
 from tfmtl.models.cross_stitch import CrossStitch
 from tfmtl.models.dbmtl import DBMTL
+from tfmtl.models.deep_mcp import DeepMCP
 from tfmtl.models.dssm import DSSM
 from tfmtl.models.dupn import DUPN
 from tfmtl.models.esm2 import ESM2
 from tfmtl.models.esmm import ESMM
+from tfmtl.models.expert_fusion import ExpertFusion
 from tfmtl.models.hinet import HiNet
 from tfmtl.models.m3oe import M3oE
 from tfmtl.models.mmoe import MMoE
@@ -41,8 +43,10 @@ MODELS: dict[str, type[MultiTaskModel]] = {
     "DBMTL": DBMTL,
     "DSSM": DSSM,
     "DUPN": DUPN,
+    "DeepMCP": DeepMCP,
     "ESM2": ESM2,
     "ESMM": ESMM,
+    "ExpertFusion": ExpertFusion,
     "HiNet": HiNet,
     "M3oE": M3oE,
     "MMoE": MMoE,

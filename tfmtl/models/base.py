@@ -17,10 +17,12 @@ from tfmtl.layers.estimates import EstimateHeads, EstimateTowers
 from tfmtl.layers.funnel import conditional_logit, joint_logit
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.towers import Towers
+from tfmtl.models.sides import id_feature
 from tfmtl.schema.base import Spec
 from tfmtl.schema.experiment import RegularizationSpec
 from tfmtl.schema.feature import FeatureSpec
 from tfmtl.schema.manifest import DatasetManifest, LabelStats
+from tfmtl.schema.samples import SampleSpec
 from tfmtl.schema.task import TaskSpec
 
 
@@ -111,6 +113,18 @@ class MultiTaskModel(keras.Model):
             )
         self.embedding: Any = self.make_embedding("embedding")
 
+    @classmethod
+    def samples(cls, manifest: DatasetManifest, config: Any) -> SampleSpec | None:
+        """What the reader must draw beside each training row; nothing where None.
+
+        Only training batches have it: the model must do without everywhere else.
+
+        Args:
+            manifest: The data set's manifest.
+            config: The architecture's settings, a `Config`.
+        """
+        return None
+
     # === Parts that subclasses use ===
 
     def seed_for(self, *path: str | int) -> int:
@@ -158,20 +172,7 @@ class MultiTaskModel(keras.Model):
         Raises:
             ConfigError: There is no such feature, or more than one to choose from.
         """
-        features = self.manifest.dataset.features
-        legal = [f.name for f in features if f.kind == "categorical"]
-        of_side = [
-            f.name for f in features if f.kind == "categorical" and f.side == side
-        ]
-        if chosen is None and len(of_side) == 1:
-            return of_side[0]
-        if chosen is None or chosen not in legal:
-            raise ConfigError(
-                f"`model.config.{where}` must name the categorical feature that "
-                f"identifies the {side}. Received: {chosen!r}; of that side: "
-                f"{of_side}, categorical: {legal}"
-            )
-        return chosen
+        return id_feature(self.manifest.dataset, side, chosen, where)
 
     def make_towers(
         self, initial_bias: Sequence[float] | None = None
@@ -372,6 +373,10 @@ class MultiTaskModel(keras.Model):
         if task not in self._passed:
             self._passed.add(task)
             self.keep_for_cut(logits)
+
+    def notes(self) -> list[str]:
+        """Lines to tell whoever trains the model, before the first step."""
+        return []
 
     def trained_output(self, task: TaskSpec) -> str:
         """The output that gets a task's loss."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfmtl.errors import ConfigError
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.feature import (
     CrossFeature,
@@ -32,6 +33,33 @@ def features_by_side(
             side = side_of(dataset, feature)
             result[side] = (*result[side], feature.name)
     return result
+
+
+def id_feature(dataset: DatasetSpec, side: str, chosen: str | None, where: str) -> str:
+    """The categorical feature that names the user or the item.
+
+    Args:
+        dataset: The data.
+        side: `user` or `item`.
+        chosen: The configured name; the side's only categorical feature where None.
+        where: The setting, for the message.
+
+    Raises:
+        ConfigError: There is no such feature, or more than one to choose from.
+    """
+    legal = [f.name for f in dataset.features if f.kind == "categorical"]
+    of_side = [
+        f.name for f in dataset.features if f.kind == "categorical" and f.side == side
+    ]
+    if chosen is None and len(of_side) == 1:
+        return of_side[0]
+    if chosen is None or chosen not in legal:
+        raise ConfigError(
+            f"`model.config.{where}` must name the categorical feature that "
+            f"identifies the {side}. Received: {chosen!r}; of that side: "
+            f"{of_side}, categorical: {legal}"
+        )
+    return chosen
 
 
 def side_of(dataset: DatasetSpec, feature: FeatureSpec) -> Side:

@@ -25,12 +25,14 @@ from tfmtl import build
 from tfmtl._keras import keras, tf
 from tfmtl.balance import BalancerConfig, Equal
 from tfmtl.data.read import Batch, Reader
+from tfmtl.data.sampling import SamplingReader
 from tfmtl.layers.embedding import FeatureEmbedding
 from tfmtl.losses import TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec, RegularizationSpec
 from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.schema.samples import SampleSpec
 from tfmtl.testing.tiny import tiny_dataset, tiny_spec
 from tfmtl.training.trainer import Trainer, forward
 
@@ -46,8 +48,11 @@ class _Tiny:
     batch: Batch
     keep: Any = dataclasses.field(repr=False)
 
-    def reader(self, batch_size: int = BATCH) -> Reader:
-        return Reader(self.directory, self.manifest, ("train",), batch_size)
+    def reader(
+        self, batch_size: int = BATCH, samples: SampleSpec | None = None
+    ) -> Reader:
+        read = (self.directory, self.manifest, ("train",), batch_size)
+        return SamplingReader(*read, samples=samples) if samples else Reader(*read)
 
 
 @functools.cache
@@ -119,6 +124,13 @@ class ModelConformance:
         return _tiny(json.dumps(cls.dataset, sort_keys=True))
 
     @classmethod
+    def training_reader(cls, batch_size: int = BATCH) -> Reader:
+        """Batches to train on, with what the model asks to be drawn."""
+        config = cls.model.Config.model_validate(cls.config)
+        samples = cls.model.samples(cls.tiny().manifest, config)
+        return cls.tiny().reader(batch_size, samples)
+
+    @classmethod
     def make(
         cls,
         seed: int = 3,
@@ -171,7 +183,7 @@ class ModelConformance:
     @classmethod
     def gradients(cls, model: Any) -> list[Any]:
         """Gradients of the summed losses over all rows."""
-        batch = cls.tiny().batch
+        batch = next(iter(cls.training_reader(1000).epoch()))
         with tf.GradientTape() as tape:
             losses, _, penalty = forward(model, cls.losses(model), batch)
             total = tf.reduce_sum(losses) + penalty
@@ -391,7 +403,7 @@ class ModelConformance:
         )
         before = self._loss(model)
         for _ in range(4):  # batches of 64, 64, 64, 64, 44
-            iterator = iter(self.tiny().reader().epoch())
+            iterator = iter(self.training_reader().epoch())
             for steps in (2, 3):
                 sums = trainer.train_chunk(iterator, tf.constant(steps, tf.int64))
                 assert int(sums.steps) == steps

@@ -57,6 +57,9 @@ DATASET: dict[str, Any] = {
 POSITION: dict[str, Any] = {"name": "position", "kind": "categorical", "dim": 4}
 """A feature for models that need a position; not among the tiny data set's own."""
 
+TIMED_KEYS: dict[str, Any] = {**DATASET["keys"], "timestamp": "time"}
+"""Keys for models that need a user's order of time; the tiny data set has no time."""
+
 CROSS: dict[str, Any] = {
     "name": "user_item",
     "kind": "cross",
@@ -137,6 +140,8 @@ def tiny_columns(rows: int, seed: int = 0) -> dict[str, Any]:
     }
     columns["position"] = draw.integers(0, 8, rows)
     columns["user_item"] = 1 + (user * 22 + item) % 16
+    # Two rows of a request were shown together.
+    columns["key/timestamp"] = [2_000_000 * (i // 2) for i in range(rows)]
     return columns
 
 
@@ -158,4 +163,7 @@ def tiny_dataset(
     """
     rows = rows or {"train": 300, "validation": 100, "test": 100}
     splits = {s: tiny_columns(n, seed + i) for i, (s, n) in enumerate(rows.items())}
-    return write_records(directory, spec or tiny_spec(), COLUMNS, splits, **options)
+    spec, columns = spec or tiny_spec(), COLUMNS
+    if spec.keys.timestamp is not None:
+        columns = (*columns, RecordColumn(name="key/timestamp", dtype="int"))
+    return write_records(directory, spec, columns, splits, **options)

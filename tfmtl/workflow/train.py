@@ -196,6 +196,8 @@ def _fit(
     chosen = build.make_reader(experiment, manifest, directory, "train", train=True)
     planned = spec.steps or spec.epochs * chosen.batches_per_epoch
     model = build.make_model(experiment, manifest, directory)
+    for line in model.notes():
+        listener.note(line)
     trainer = build.make_trainer(experiment, model, planned)
     evaluator = None
     if refit_steps is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import itertools
 import pathlib
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from tfmtl.data.read import Batch, Position, Reader
 from tfmtl.errors import ConfigError, DataError
-from tfmtl.schema.manifest import DatasetManifest
-from tfmtl.testing.tiny import tiny_columns, tiny_dataset
+from tfmtl.schema.manifest import DatasetManifest, RecordColumn
+from tfmtl.testing.records import write_records
+from tfmtl.testing.tiny import COLUMNS, tiny_columns, tiny_dataset, tiny_spec
 
 ROWS = {"train": 230, "validation": 40, "test": 24}
 Dataset = tuple[pathlib.Path, DatasetManifest]
@@ -183,6 +185,14 @@ class TestShards:
             tail = [b.keys["row"].numpy().tolist() for b in batches(source, 1, start)]
             assert tail == whole[start:]
 
+    def test_more_shards_than_blocks(self, tmp_path: pathlib.Path) -> None:
+        dataset = tmp_path, tiny_dataset(tmp_path, {"train": 40}, files=2)  # 4 blocks
+        for index in range(4):
+            source = reader(dataset, shuffle="rows", shard=(index, 4))
+            assert len(batches(source)) == source.batches_per_epoch == 1
+        with pytest.raises(DataError, match=r"`shard` .*train .*5 shards, 4 blocks"):
+            reader(dataset, shard=(0, 5))
+
     def test_rows_layout_is_refused(self, tmp_path: pathlib.Path) -> None:
         source = reader(_write(tmp_path, layout="rows"), shard=(0, 2))
         with pytest.raises(ConfigError, match=r"`shard` needs .*`layout: blocks`"):
@@ -207,6 +217,61 @@ def test_groups_stay_neighbours(tmp_path: pathlib.Path) -> None:
     mixed = batches(reader(dataset, shuffle="rows"))
     groups = [g for b in mixed for g in b.keys["group"].numpy()]
     assert sum(a != b for a, b in itertools.pairwise(groups)) > 100
+
+
+def test_rows_without_a_group_move_alone(tmp_path: pathlib.Path) -> None:
+    columns = tiny_columns(64)
+    # A row without a group first and last in each half; groups of 3 in between.
+    columns["key/group"] = [
+        b"" if i % 8 in (0, 7) else b"g%d" % (i // 8 * 2 + (i % 8 > 3))
+        for i in range(64)
+    ]
+    columns["key/group"][16:32] = [b""] * 16
+    manifest = write_records(
+        tmp_path, tiny_spec(), COLUMNS, {"train": columns}, files=1, block_rows=32
+    )
+    source = reader((tmp_path, manifest), shuffle="groups", pool_blocks=2)
+    following = 0
+    for epoch in range(4):
+        found = batches(source, epoch)
+        rows = [int(k[1:]) for k in keys(found)]
+        assert sorted(rows) == list(range(64))
+        groups = [g for b in found for g in b.keys["group"].numpy()]
+        named = [(g, r) for g, r in zip(groups, rows) if g]
+        runs = 1 + sum(a[0] != b[0] for a, b in itertools.pairwise(named))
+        assert runs == len({g for g, _ in named}) == 12
+        following += sum(
+            b == a + 1 for (a, b), g in zip(itertools.pairwise(rows), groups) if not g
+        )
+    # 28 such rows an epoch: hardly any is before the one that was written after it.
+    assert following < 20
+
+
+def test_the_graph_is_built_once(blocks: Dataset) -> None:
+    source = reader(blocks, shuffle="rows")
+    for epoch, start in ((0, 0), (0, 3), (1, 0), (5, 7)):
+        batches(source, epoch, start)
+    assert source._dataset.experimental_get_tracing_count() == 1
+
+
+def test_batches_outlive_their_reader(blocks: Dataset) -> None:
+    wanted = keys(batches(reader(blocks, shuffle="rows")))
+    dataset = reader(blocks, shuffle="rows").epoch()
+    gc.collect()
+    assert keys(list(dataset)) == wanted
+
+
+def test_weights_reach_the_batch(tmp_path: pathlib.Path) -> None:
+    columns = tiny_columns(64)
+    columns["weight/like"] = np.arange(64) / 8
+    weight = RecordColumn(name="weight/like", dtype="float")
+    manifest = write_records(
+        tmp_path, tiny_spec(), (*COLUMNS, weight), {"train": columns}
+    )
+    for batch in batches(reader((tmp_path, manifest), shuffle="rows")):
+        rows = np.array([int(k[1:]) for k in batch.keys["row"].numpy()])
+        np.testing.assert_array_equal(batch.weights[:, 1], rows / 8)
+        np.testing.assert_array_equal(batch.weights[:, ::2], 1)
 
 
 def test_values_match_what_was_written(any_layout: Dataset) -> None:

@@ -53,3 +53,10 @@ def test_owners_and_config() -> None:
     alone = GateUnit(4, 3, seed=1)
     alone(X)
     assert alone.variable_groups() == {}
+
+
+def test_neutral_units_start_by_leaving_alone_what_is_scaled() -> None:
+    layer = GateUnit(4, 3, seed=1, owners=["gate/a", "gate/b"], neutral=True)
+    np.testing.assert_array_equal(layer(X)[0], np.ones([9, 2, 3]))
+    assert np.abs(layer.prior.kernel).max() > 0
+    assert GateUnit.from_config(layer.get_config()).neutral

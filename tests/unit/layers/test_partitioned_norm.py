@@ -400,3 +400,20 @@ def test_impossible_settings_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         PartitionedNorm(NAMES, **settings)
+
+
+def test_without_scenarios_it_is_batch_normalisation() -> None:
+    """Which no request of several scenarios could be told from another."""
+    ours, keras_own = layer(()), keras.layers.BatchNormalization(momentum=0.99)
+    keras_own.build([None, D])
+    keras_own.gamma.assign(ours.gamma)
+    keras_own.beta.assign(ours.beta)
+    x, scenario = values(60), mixed(60)
+    found = ours(x, scenario, training=True)
+    np.testing.assert_allclose(found, keras_own(x, training=True), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(ours.moving_mean[0], x.mean(0), rtol=1e-5)
+    assert ours.moving_mean.shape == [1, D]
+    assert ours.variable_groups() == {}
+    served = ours(x, scenario)
+    np.testing.assert_array_equal(served, ours(x, np.zeros(60, np.int32)))
+    np.testing.assert_allclose(served, found, rtol=1e-3, atol=1e-4)

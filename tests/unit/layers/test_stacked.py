@@ -173,3 +173,24 @@ def test_members_of_one_owner_have_names_of_their_own() -> None:
     assert len(set(names)) == 6
     assert {n for n in names if "task/b" in n} == {"task/b/kernel:0", "task/b/bias:0"}
     assert [len(v) for v in layer.variable_groups().values()] == [4, 2]
+
+
+def test_scale_zero_starts_kernels_at_zero() -> None:
+    for owners in (None, OWNERS):
+        layer = StackedDense(3, 4, "relu", seed=2, owners=owners, scale=0.0)
+        np.testing.assert_array_equal(layer(X), np.zeros([7, 3, 4]))
+        assert StackedDense.from_config(layer.get_config()).scale == 0.0
+
+
+def test_factors_scale_what_the_heads_of_towers_read() -> None:
+    towers = Towers(OWNERS[:2], [4], [1, 3], seed=1)
+    plain = towers(X)
+    factors = np.random.default_rng(2).normal(size=(7, 2, 4)).astype(np.float32)
+    scaled = towers(X, factors=factors)
+    hidden = towers.hidden(X).numpy() * factors
+    for t, head in enumerate((towers.head, *towers.class_heads)):
+        truth = hidden[:, t] @ head.kernel[0].numpy() + head.bias[0].numpy()
+        np.testing.assert_allclose(
+            scaled[t].numpy().reshape(truth.shape), truth, rtol=1e-4, atol=1e-5
+        )
+        assert np.abs(scaled[t] - plain[t]).max() > 1e-3
