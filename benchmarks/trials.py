@@ -131,7 +131,12 @@ class Study:
     until: float | None = None
 
     def trial(
-        self, data: str, label: str, document: Document, dataset: pathlib.Path, seed: int
+        self,
+        data: str,
+        label: str,
+        document: Document,
+        dataset: pathlib.Path,
+        seed: int,
     ) -> Record | None:
         """Figures of one model and seed: those in the ledger, or new ones.
 
@@ -290,7 +295,9 @@ def arguments(description: str, seeds: str) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help=f"from 0; {seeds}")
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument(
-        "--minutes", type=float, help="begin no trial after so many; call again for more"
+        "--minutes",
+        type=float,
+        help="begin no trial after so many; call again for more",
     )
     return parser
 

@@ -532,9 +532,7 @@ def _layout(
 ) -> tuple[list[_Slot], dict[str, tuple[int, int]]]:
     """Slots of the features' id columns, and [rows, width] of each table."""
     dims = {c: v for c, v in id_widths(features).items() if c not in without}
-    owner = {
-        c: name for name, cs in columns_of(manifest, features).items() for c in cs
-    }
+    owner = {c: name for name, cs in columns_of(manifest, features).items() for c in cs}
     sizes: dict[str, tuple[int, int]] = {}
     offsets: dict[tuple[str, str], int] = {}
     slots = []

@@ -103,4 +103,5 @@ def renormalised(weights: Any, fallback: Any) -> Any:
             broadcast to the weights.
     """
     total = tf.reduce_sum(weights, axis=-1, keepdims=True)
+    fallback = tf.cast(fallback, weights.dtype)
     return tf.where(total > 0, weights / tf.maximum(total, 1e-12), fallback)

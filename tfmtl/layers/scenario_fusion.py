@@ -149,7 +149,9 @@ class ScenarioFusion(keras.layers.Layer):
                 owners=[f"task/{t}" for t in self.tasks for _ in range(task_experts)],
                 name="own",
             )
-        self.drop = Dropout(gate_dropout, child_seed(seed, "gates"), name="drop")
+        self.drop = Dropout(
+            gate_dropout, child_seed(seed, "gates"), name="drop", dtype="float32"
+        )
         self.mine, self.visible = self._masks()
         self.priors = None
         if prior is not None:

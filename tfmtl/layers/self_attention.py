@@ -67,8 +67,6 @@ class SelfAttention(keras.layers.Layer):
         scores = tf.matmul(query, key, transpose_b=True)  # [B, heads, N, N]
         scores = tf.cast(scores, tf.float32) / (width / self.heads) ** 0.5
         weights = tf.nn.softmax(scores, axis=-1)
-        mixed = tf.matmul(
-            tf.cast(weights, value.dtype), value
-        )  # [B, heads, N, d]
+        mixed = tf.matmul(tf.cast(weights, value.dtype), value)  # [B, heads, N, d]
         mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, count, width])
         return self.norm(tokens + mixed), weights

@@ -118,10 +118,9 @@ def _einsum(
     sizes: dict[str, int] = {}
     for labels, shape in zip(sides.split(","), (left, right)):
         before, dots, after = labels.partition("...")
-        if dots:
-            free = len(shape) - len(before) - len(after)
-            labels = [*before, *(f"...{free - i}" for i in range(free)), *after]
-        for label, size in zip(labels, shape):
+        free = len(shape) - len(before) - len(after) if dots else 0
+        axes = [*before, *(f"...{free - i}" for i in range(free)), *after]
+        for label, size in zip(axes, shape):
             sizes[label] = max(size, sizes.get(label, 1))
     return math.prod(sizes.values())
 

@@ -279,7 +279,8 @@ class ExpertFusion(MultiTaskModel):
     def _make_layers(self) -> None:
         config, names = self.config, [t.name for t in self.tasks]
         tasks = [f"task/{n}" for n in names]
-        self.field_gate = self.field_projection = None
+        self.field_gate: Any = None
+        self.field_projection: Any = None
         if config.field_gate and self.sizes.fields:
             self.field_gate = GateUnit(
                 config.gate_hidden_units,
@@ -296,7 +297,7 @@ class ExpertFusion(MultiTaskModel):
                     use_bias=False,
                     name="field_projection",
                 )
-        self.norm = None
+        self.norm: Any = None
         if config.partitioned_norm != "none":
             self.norm = PartitionedNorm(
                 self.scenarios if config.partitioned_norm == "pn" else (),
@@ -315,7 +316,7 @@ class ExpertFusion(MultiTaskModel):
             initial_bias=[self.initial_bias(t) for t in self.tasks],
             name="towers",
         )
-        self.tower_gate = None
+        self.tower_gate: Any = None
         if config.tower_gate:
             self.tower_gate = GateUnit(
                 config.gate_hidden_units,
@@ -325,7 +326,8 @@ class ExpertFusion(MultiTaskModel):
                 neutral=True,
                 name="tower_gate",
             )
-        self.auxiliary = self.auxiliary_towers = None
+        self.auxiliary: Any = None
+        self.auxiliary_towers: Any = None
         if config.aux_net:
             self.auxiliary = StackedMLP(
                 1,
@@ -341,7 +343,7 @@ class ExpertFusion(MultiTaskModel):
                 seed=self.seed_for("auxiliary_towers"),
                 name="auxiliary_towers",
             )
-        self.bias_table = None
+        self.bias_table: Any = None
         if config.bias_table:
             self.bias_table = ScenarioTable(
                 self.scenarios,

@@ -49,9 +49,10 @@ def split_tables(features: Sequence[FeatureSpec], tasks: int) -> Split:
             shared.append(feature.model_copy(update={"columns": cut}))
             cut = tuple(_with_dim(c, c.dim // parts) for c in held)
             own.append(feature.model_copy(update={"columns": cut}))
-        elif has_table and feature.dim >= parts:
-            width = feature.dim // parts
-            shared.append(_with_dim(feature, feature.dim - tasks * width))
+        elif has_table and feature.dim >= parts:  # type: ignore[union-attr]
+            dim: int = feature.dim  # type: ignore[union-attr]
+            width = dim // parts
+            shared.append(_with_dim(feature, dim - tasks * width))
             own.append(_with_dim(feature, width))
         else:
             rest.append(feature.name)

@@ -163,7 +163,8 @@ def tiny_dataset(
     """
     rows = rows or {"train": 300, "validation": 100, "test": 100}
     splits = {s: tiny_columns(n, seed + i) for i, (s, n) in enumerate(rows.items())}
-    spec, columns = spec or tiny_spec(), COLUMNS
+    spec = spec or tiny_spec()
+    columns: tuple[RecordColumn, ...] = COLUMNS
     if spec.keys.timestamp is not None:
         columns = (*columns, RecordColumn(name="key/timestamp", dtype="int"))
     return write_records(directory, spec, columns, splits, **options)

@@ -122,7 +122,9 @@ def test_the_context_is_a_click_of_the_window_each_alike(dataset: Dataset) -> No
                     seen[row][drawn] += 1
                 else:
                     assert drawn == row
-    assert {r: set(c) for r, c in seen.items()} == {r: w for r, w in wanted.items() if w}
+    assert {r: set(c) for r, c in seen.items()} == {
+        r: w for r, w in wanted.items() if w
+    }
     squares = [
         (count - 40 / len(wanted[row])) ** 2 / (40 / len(wanted[row]))
         for row, counter in seen.items()
@@ -280,7 +282,7 @@ def test_a_split_without_a_positive_row(tmp_path: pathlib.Path) -> None:
     manifest = write_records(
         tmp_path, tiny_spec(keys=TIMED_KEYS), TIMED, {"train": columns}
     )
-    with pytest.raises(DataError, match="split train has no row.*'click'"):
+    with pytest.raises(DataError, match=r"split train has no row.*'click'"):
         reader((tmp_path, manifest)).epoch()
 
 
