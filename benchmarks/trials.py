@@ -9,6 +9,7 @@ other settings is another trial: it is never mixed into the same table.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -19,21 +20,22 @@ import math
 import pathlib
 import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from benchmarks.provenance import provenance
+from benchmarks.reproduction import note
 from pipeline import preprocess
-from tfmtl import build, workflow
-from tfmtl._keras import keras, tf
+from tfmtl import workflow
+from tfmtl._keras import keras
 from tfmtl.adapters import catalogue
 from tfmtl.files import atomic_write
-from tfmtl.models import MultiTaskModel
+from tfmtl.models.cost import cost
 from tfmtl.schema.load import parse_experiment
-from tfmtl.schema.manifest import read_dataset
 from tfmtl.workflow.restore import restore
 
 Document = dict[str, Any]
@@ -175,7 +177,7 @@ class Study:
         gc.collect()
         self.ledger.add(trial)
         said = ("data", "model", "seed", "failed", "validation", "seconds")
-        print(json.dumps({k: trial[k] for k in said if k in trial}), flush=True)
+        note(json.dumps({k: trial[k] for k in said if k in trial}))
         return trial
 
 
@@ -193,14 +195,15 @@ def _figures(
     experiment = parse_experiment({**document, "seed": seed})
     result = workflow.train(experiment, dataset, run)
     report = workflow.evaluate(run, "test")
-    model = restore(run).model
+    price = cost(restore(run).model)
     return {
         "validation": result.value,
         "step": result.step,
         "steps": result.steps,
         "reason": result.reason,
-        "parameters": result.parameters,
-        **cost(model),
+        "parameters": price.total,
+        "dense_parameters": price.dense,
+        "macs": price.macs,
         "mean_task_auc": report["mean_task_auc"],
         "mean_cell_auc": report["mean_cell_auc"],
         "tasks": {
@@ -217,26 +220,8 @@ def _cell(values: Mapping[str, Any]) -> Record:
     return {k: values[k] for k in ("auc", "auc_ci", "rows", "positives")}
 
 
-def cost(model: MultiTaskModel) -> dict[str, int]:
-    """Trainable numbers outside the embedding tables, and of these the kernels.
-
-    The kernels are the multiply-adds of a row where it meets each of them once.
-    """
-    groups = model.variable_groups().items()
-    network = [
-        v for name, group in groups if not name.startswith("embedding") for v in group
-    ]
-    return {
-        "dense_parameters": sum(int(tf.size(v)) for v in network),
-        "kernels": sum(int(tf.size(v)) for v in network if len(v.shape) > 1),
-    }
-
-
 def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
     """`mean ± s.d.` over seeds; the mean alone for one."""
-    values = [v for v in values if v is not None]
-    if not values:
-        return "-"
     text = f"{statistics.mean(values):.{digits}f}"
     if len(values) == 1:
         return text
@@ -261,9 +246,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def origin(trials: Iterable[Record]) -> str:
+def origin(trials: Sequence[Record]) -> str:
     """Commits and versions behind a table, in a line."""
-    trials = list(trials)
     commits = sorted({t["commit"] for t in trials})
     versions = sorted({tuple(sorted(t["versions"].items())) for t in trials})
     listed = "; ".join(", ".join(f"{k} {v}" for k, v in one) for one in versions)
@@ -302,25 +286,12 @@ def arguments(description: str, seeds: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_manifest(dataset: pathlib.Path, document: Document) -> Any:
-    """The data set's manifest, with the experiment's specification in it."""
-    from tfmtl.workflow.train import fit_manifest
-
-    return fit_manifest(parse_experiment(document), read_dataset(dataset))
-
-
-__all__ = [
-    "Ledger",
-    "Record",
-    "Study",
-    "arguments",
-    "build",
-    "make_dataset",
-    "mean_and_spread",
-    "origin",
-    "settings_of",
-    "shipped",
-    "t_interval",
-    "table",
-    "with_model",
-]
+@contextlib.contextmanager
+def study(options: argparse.Namespace, name: str) -> Iterator[Study]:
+    """A study with the options of `arguments`; its ledger is `<out>/<name>.json`."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + 60 * options.minutes if options.minutes else None
+    with tempfile.TemporaryDirectory() as passing:
+        work = options.work or pathlib.Path(passing)
+        work.mkdir(parents=True, exist_ok=True)
+        yield Study(Ledger(options.out / f"{name}.json"), work, until)

@@ -82,16 +82,25 @@ class SamplingReader(Reader):
         """As `Reader.epoch`; the first call also reads the events."""
         draw = np.random.SeedSequence([self.seed, epoch, self.shard[0], 0x5A3B])
         seed = int(draw.generate_state(1, np.uint64)[0] >> 1)
+        batches = self._keyed.epoch(epoch, start)
         tables = self._tables
         with tf.device("/cpu:0"):
-            numbered = tf.data.Dataset.zip(
-                (self._keyed.epoch(epoch, start), tf.data.Dataset.counter(start))
-            )
+            seed, start = tf.constant(seed, tf.int64), tf.constant(start, tf.int64)
+            return self._joined(batches, tables, seed, start)
+
+    @functools.cached_property
+    def _joined(self) -> Any:
+        """Batches from the `start`-th on, joined; traced once for all epochs."""
+
+        def joined(batches: Any, tables: Events, seed: Any, start: Any) -> Any:
+            numbered = tf.data.Dataset.zip((batches, tf.data.Dataset.counter(start)))
             return numbered.map(
                 lambda batch, number: self._join(batch, tables, [seed, number]),
                 num_parallel_calls=2,
                 deterministic=True,
             ).prefetch(4)
+
+        return tf.function(joined, autograph=False)
 
     @functools.cached_property
     def _keyed(self) -> Reader:

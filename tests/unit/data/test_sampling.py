@@ -91,45 +91,43 @@ def clicks() -> dict[int, set[int]]:
     return found
 
 
-def event_of(batch: Batch, prefix: str, *at: int) -> int:
-    """The training row that a drawn item was taken from, by all of its columns."""
+def events_of(batch: Batch, prefix: str) -> np.ndarray:
+    """The training rows that drawn items were taken from, checked in all columns."""
     columns = tiny_columns(230, 0)
-    drawn = {c: batch.features[prefix + c].numpy()[at] for c in ITEM_COLUMNS}
-    (row,) = np.flatnonzero(np.float32(columns["price"]) == drawn["price"])
-    assert drawn["item"] == columns["item"][row]
-    tags = np.zeros(3, int)
-    tags[: len(columns["tags"][row])] = columns["tags"][row]
-    np.testing.assert_array_equal(drawn["tags"], tags)
-    np.testing.assert_array_equal(drawn["text"], np.float32(columns["text"][row]))
-    assert drawn["price_missing"] == columns["price_missing"][row]
-    return int(row)
+    columns["tags"] = [[*tags, 0, 0, 0][:3] for tags in columns["tags"]]
+    drawn = {c: batch.features[prefix + c].numpy() for c in ITEM_COLUMNS}
+    prices = np.float32(columns["price"])
+    order = np.argsort(prices)
+    rows = order[np.searchsorted(prices, drawn["price"], sorter=order)]
+    for name, values in drawn.items():
+        wanted = np.asarray(columns[name])[rows].astype(values.dtype)
+        np.testing.assert_array_equal(values, wanted, err_msg=name)
+    return np.asarray(rows)
 
 
 def test_the_context_is_a_click_of_the_window_each_alike(dataset: Dataset) -> None:
     wanted = clicks()
-    source = reader(dataset)
+    source, epochs = reader(dataset, batch_size=100), 15
     seen: dict[int, collections.Counter[int]] = collections.defaultdict(
         collections.Counter
     )
-    for epoch in range(40):
+    for epoch in range(epochs):
         for batch in batches(source, epoch):
             held = batch.features["context/mask"].numpy()
+            drawn = events_of(batch, "context/")
             for n, name in enumerate(batch.keys["row"].numpy()):
                 row = int(name[1:])
                 assert held[n] == bool(wanted.get(row)), row
-                drawn = event_of(batch, "context/", n)
                 if held[n]:
-                    seen[row][drawn] += 1
+                    seen[row][drawn[n]] += 1
                 else:
-                    assert drawn == row
-    assert {r: set(c) for r, c in seen.items()} == {
-        r: w for r, w in wanted.items() if w
-    }
-    squares = [
-        (count - 40 / len(wanted[row])) ** 2 / (40 / len(wanted[row]))
-        for row, counter in seen.items()
-        for count in counter.values()
-    ]
+                    assert drawn[n] == row
+    assert {*seen} == {r for r, window in wanted.items() if window}
+    squares = []
+    for row, counter in seen.items():
+        assert set(counter) <= wanted[row]
+        mean = epochs / len(wanted[row])
+        squares += [(counter[other] - mean) ** 2 / mean for other in wanted[row]]
     freedom = sum(len(w) - 1 for w in wanted.values() if w)
     # Chi squared has this mean, and a deviation of sqrt(2 freedom).
     assert sum(squares) == pytest.approx(freedom, abs=4 * np.sqrt(2 * freedom))
@@ -143,15 +141,16 @@ def test_negatives_follow_the_counts_of_clicked_items(
     clicked = np.asarray(columns["label/click"]) > 0
     names, counts = np.unique(columns["item"][clicked], return_counts=True)
     share = counts**power / (counts**power).sum()
-    source = reader(dataset, spec(power=power, negatives=8))
+    epochs, negatives = 4, 40
+    source = reader(dataset, spec(power=power, negatives=negatives), batch_size=115)
     drawn = np.concatenate(
         [
             b.features["negative/item"].numpy().ravel()
-            for e in range(20)
+            for e in range(epochs)
             for b in batches(source, e)
         ]
     )
-    assert len(drawn) == 20 * 230 * 8
+    assert len(drawn) == epochs * 230 * negatives
     assert set(drawn) == set(names)
     found = np.array([(drawn == n).sum() for n in names])
     freedom = len(names) - 1
@@ -168,8 +167,8 @@ def test_negatives_are_whole_clicked_rows(dataset: Dataset) -> None:
     batch = batches(reader(dataset))[1]
     assert batch.features["negative/tags"].shape == [32, NEGATIVES, 3]
     assert batch.features["negative/text"].shape == [32, NEGATIVES, 3]
-    rows = [event_of(batch, "negative/", n, q) for n in range(32) for q in range(3)]
-    assert set(rows) <= clicked and len(set(rows)) > 20
+    rows = set(events_of(batch, "negative/").ravel())
+    assert rows <= clicked and len(rows) > 20
 
 
 @pytest.mark.parametrize("shuffle", ["rows", "none"])

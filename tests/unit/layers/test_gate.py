@@ -7,7 +7,7 @@ import pytest
 
 from tfmtl._keras import tf
 from tfmtl.layers.dropout import dropout_step
-from tfmtl.layers.gate import Gates
+from tfmtl.layers.gate import Gates, renormalised
 
 B, D, E, H = 6, 5, 4, 3
 OWNERS = ("gate/click", "gate/buy")
@@ -98,3 +98,11 @@ def test_groups_and_config() -> None:
     }
     copy = Gates.from_config(gates.get_config())
     np.testing.assert_array_equal(copy(x, experts)[0], expected)
+
+
+def test_weights_keep_their_type_when_renormalised() -> None:
+    """Whatever the fallback's: under bfloat16 dropped weights are bfloat16."""
+    weights = tf.constant([[0.25, 0.0], [0.0, 0.0]], tf.bfloat16)
+    found = renormalised(weights, tf.constant([[0.5, 0.5]], tf.float32))
+    assert found.dtype == tf.bfloat16
+    np.testing.assert_array_equal(tf.cast(found, tf.float32), [[1, 0], [0.5, 0.5]])
