@@ -21,7 +21,11 @@ def commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     name = git("rev-parse", "--short", "HEAD") or "unknown"
-    return f"{name}+" if git("status", "--porcelain", "--", "tfmtl") else name
+    return (
+        f"{name}+"
+        if git("status", "--porcelain", "--", "tfmtl", "benchmarks")
+        else name
+    )
 
 
 def provenance() -> dict[str, Any]:

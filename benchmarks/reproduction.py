@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy import stats
 
-from benchmarks.targets import ROOT
+from benchmarks.provenance import commit, provenance
 from pipeline import preprocess
 from tfmtl import workflow
 from tfmtl.adapters import catalogue
@@ -53,26 +52,10 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def commit() -> str:
-    """The commit of the checkout, with `+changes` where tracked files differ from it;
-    `unknown` outside of one."""
-
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-
-    head = git("rev-parse", "HEAD")
-    if head.returncode:
-        return "unknown"
-    changed = git("diff", "--quiet", "HEAD").returncode
-    return head.stdout.strip() + ("+changes" if changed else "")
-
-
 def record(out: pathlib.Path, name: str, content: dict[str, Any]) -> str:
     """Writes `<name>.json` with versions and commit; returns the table's last line."""
     now = commit()
-    document = {**content, "versions": versions(), "commit": now}
+    document = {**content, **provenance()}
     (out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
     shown = ", ".join(f"{k} {v}" for k, v in versions().items())
     return f"Commit {now}; {shown}; {content['seconds']:.0f} s."

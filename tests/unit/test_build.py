@@ -11,10 +11,11 @@ import pytest
 from tfmtl import build
 from tfmtl._keras import keras, tf
 from tfmtl.balance import Equal, Fixed
+from tfmtl.data.read import Reader
 from tfmtl.errors import ConfigError
 from tfmtl.models import MODELS
 from tfmtl.schema.experiment import ComponentSpec, Experiment
-from tfmtl.testing.tiny import tiny_dataset, tiny_spec
+from tfmtl.testing.tiny import TIMED_KEYS, tiny_dataset, tiny_spec
 
 
 def _experiment(**changes: Any) -> Experiment:
@@ -88,6 +89,24 @@ def test_model_trainer_and_readers(tmp_path: pathlib.Path) -> None:
     assert reader.pool_blocks == 3
     reader = build.make_reader(asked, manifest, tmp_path, "validation", keys=True)
     assert (reader.shuffle, reader.keys) == ("none", True)
+
+
+def test_what_a_model_asks_for_is_drawn_to_train_on(tmp_path: pathlib.Path) -> None:
+    spec = tiny_spec(keys=TIMED_KEYS)
+    manifest = tiny_dataset(tmp_path, spec=spec)
+
+    def reader(train: bool, **config: Any) -> Any:
+        asked = _experiment(
+            dataset=spec.model_dump(), model={"class": "DeepMCP", "config": config}
+        )
+        split = "train" if train else "validation"
+        return build.make_reader(asked, manifest, tmp_path, split, train=train)
+
+    samples = reader(train=True, window=3).samples
+    assert (samples.task, samples.item, samples.window) == ("click", "item", 3)
+    assert samples.columns == ("item", "tags", "price", "price_missing", "text")
+    assert type(reader(train=False)) is Reader
+    assert type(reader(train=True, beta=0)) is Reader
 
 
 def test_precision_holds_for_the_model_alone(tmp_path: pathlib.Path) -> None:

@@ -30,11 +30,19 @@ WINDOW, NEGATIVES = 2, 3
 TIMED = (*COLUMNS, RecordColumn(name="key/timestamp", dtype="int"))
 
 
+def _write(folder: pathlib.Path, layout: str = "blocks") -> Dataset:
+    timed = tiny_spec(keys=TIMED_KEYS)
+    return folder, tiny_dataset(folder, ROWS, spec=timed, files=3, layout=layout)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return _write(tmp_path_factory.mktemp("timed"))
+
+
 @pytest.fixture(scope="module", params=["blocks", "rows"])
-def dataset(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("timed")
-    spec = tiny_spec(keys=TIMED_KEYS)
-    return folder, tiny_dataset(folder, ROWS, spec=spec, files=3, layout=request.param)
+def any_layout(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return _write(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def spec(**changes: Any) -> SampleSpec:
@@ -105,9 +113,9 @@ def events_of(batch: Batch, prefix: str) -> np.ndarray:
     return np.asarray(rows)
 
 
-def test_the_context_is_a_click_of_the_window_each_alike(dataset: Dataset) -> None:
+def test_the_context_is_a_click_of_the_window_each_alike(any_layout: Dataset) -> None:
     wanted = clicks()
-    source, epochs = reader(dataset, batch_size=100), 15
+    source, epochs = reader(any_layout, batch_size=100), 15
     seen: dict[int, collections.Counter[int]] = collections.defaultdict(
         collections.Counter
     )
@@ -176,10 +184,9 @@ def test_resume_draws_what_a_whole_run_draws(dataset: Dataset, shuffle: str) -> 
     source = reader(dataset, shuffle=shuffle)
     whole = batches(source, 2)
     assert len(whole) == source.batches_per_epoch == 8
+    again = reader(dataset, shuffle=shuffle)  # as a new process has
     for start in (1, 5, 8):
-        # A new reader, as a new process has.
-        again = batches(reader(dataset, shuffle=shuffle), 2, start)
-        assert same(again, whole[start:]), start
+        assert same(batches(again, 2, start), whole[start:]), start
 
 
 def test_draws_are_a_function_of_seed_and_epoch_and_batch(dataset: Dataset) -> None:

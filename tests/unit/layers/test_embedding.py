@@ -440,6 +440,35 @@ class TestReadAnotherWay:
         mean = (values * kept).numpy().sum(1) / np.maximum(kept.sum(1), 1)
         np.testing.assert_allclose(x.features["hist"], mean, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("only", "columns"),
+        [
+            (("item", "tags", "price"), "item tags price price_missing"),
+            (("item", "hist"), "item hist_item hist_age"),
+            (("image", "text"), "item text"),
+            (("shop",), "shop"),
+        ],
+    )
+    def test_some_features_alone(self, only: tuple[str, ...], columns: str) -> None:
+        layer = self._make()
+        whole = self._read(layer)
+        read = {c: tf.constant(batch()[c]) for c in columns.split()}
+        with tf.GradientTape() as tape:
+            x = layer(read, only=only)
+            total = tf.reduce_sum(x.flat**2)
+        assert {*x.features} == {*only}
+        for name in only:
+            np.testing.assert_array_equal(x.features[name], whole.features[name])
+        assert x.scenario is x.scenario_vector is None
+        assert x.flat.shape[1] == sum(v.shape[1] for v in x.features.values())
+        reached = [
+            v.name
+            for v, g in zip(layer.weights, tape.gradient(total, layer.weights))
+            if g is not None
+        ]
+        assert not any("scenario" in name for name in reached)
+        assert ("shop" in only) == any("shop" in name for name in reached)
+
     def test_fewer_columns_of_a_sequence(self) -> None:
         (hist,) = (f for f in manifest().dataset.features if f.name == "hist")
         layer = self._make(
