@@ -255,10 +255,10 @@ def findings(trials: Sequence[Record]) -> list[str]:
     ranked = sorted(means, key=lambda m: -means[m])
     if ranked:
         lines.append(f"- By mean AUC: {', '.join(ranked)}.")
-        beaten = [m for m in ranked if "Wide" in m and "DUPN all" in means]
-        beaten = [m for m in beaten if means[m] >= means["DUPN all"]]
-        if beaten:
-            lines.append(f"- The simple {' and '.join(beaten)} wins over DUPN here.")
+        simple = [m for m in ranked if "Wide" in m and "DUPN all" in means]
+        ahead = [m for m in simple if means[m] >= means["DUPN all"]]
+        if ahead:
+            lines.append(f"- Simple models at or above DUPN: {', '.join(ahead)}.")
     return lines
 
 

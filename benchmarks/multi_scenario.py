@@ -220,11 +220,12 @@ def findings(good: Good) -> list[str]:
     for simple in (s for s in SIMPLE if s in ranked):
         under = [m for m in ranked[ranked.index(simple) + 1 :] if m not in SIMPLE]
         above = [m for m in ranked[: ranked.index(simple)] if m not in SIMPLE]
-        sure = [m for m in above if _surely_above(gains(good, m, simple))]
+        lost = [m for m in above if _surely_above(gains(good, m, simple))]
+        won = [m for m in under if _surely_above(gains(good, simple, m))]
         lines.append(
-            f"- {simple}: wins over {', '.join(under) or 'none'}; loses to "
-            f"{', '.join(above) or 'none'}, of these beyond the seeds' spread to "
-            f"{', '.join(sure) or 'none'}."
+            f"- {simple}: above {', '.join(under) or 'none'} (beyond the seeds' "
+            f"spread: {', '.join(won) or 'none'}); below {', '.join(above) or 'none'} "
+            f"(beyond it: {', '.join(lost) or 'none'})."
         )
     best = _winners(good)
     simple_cells = [f"{t} in {s} ({m})" for (t, s), m in best.items() if m in SIMPLE]

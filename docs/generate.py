@@ -19,6 +19,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from tfmtl import balance, models
+from tfmtl.models import matching
 from tfmtl.schema import base, dataset, experiment, feature, split, task
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
@@ -85,6 +86,7 @@ _TITLES = {
     task.TaskSpec: "`dataset.tasks`",
     task.ScenarioSpec: "`dataset.scenario`",
     experiment.ComponentSpec: "`model` and `balancer`",
+    matching.MMoESize: "ExpertFusion's `match_to`",
     experiment.OptimizerSpec: "`optimizers.<pattern>`",
     experiment.ScheduleSpec: "`optimizers.<pattern>.schedule`",
     experiment.RegularizationSpec: "`regularization`",

@@ -42,7 +42,7 @@ def test_names_and_paths_resolve() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("MMOE", r"`model.class` must be one of \['MMoE'.*Received: 'MMOE'"),
+        ("MMOE", r"`model.class` must be one of \[.*'MMoE'.*Received: 'MMOE'"),
         ("no.such.module:Model", "cannot be imported: No module"),
         ("tfmtl.models:NoModel", "cannot be imported: .*NoModel"),
         (":Model", "cannot be imported: Empty module name"),

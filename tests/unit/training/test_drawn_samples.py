@@ -17,7 +17,8 @@ MODEL = {
     "units": [6],
     "matching_units": [4],
     "correlation_units": [4],
-    "alpha": 1.0,
+    "alpha": 0.0,
+    "beta": 1.0,
     "negatives": 2,
     "dropout": 0.2,
 }
@@ -31,8 +32,8 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def _changed(experiment: Experiment, beta: float) -> Experiment:
-    model = {"class": "DeepMCP", "config": {**MODEL, "beta": beta}}
+def _changed(experiment: Experiment) -> Experiment:
+    model = {"class": "DeepMCP", "config": MODEL}
     return experiment.model_copy(
         update={
             "dataset": tiny_spec(keys=TIMED_KEYS),
@@ -44,16 +45,12 @@ def _changed(experiment: Experiment, beta: float) -> Experiment:
 def test_a_resumed_run_equals_a_whole_one(
     timed: pathlib.Path, experiment: Any, tmp_path: pathlib.Path
 ) -> None:
-    asked = _changed(experiment(), beta=1.0)
+    asked = _changed(experiment())
     train(asked, timed, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(asked, timed, tmp_path / "run", listener=StopAt(10))
     train(asked, timed, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
-    train(_changed(experiment(), beta=0.0), timed, tmp_path / "without")
-    penalties = [
-        [e["penalty"] for e in events(tmp_path / run) if e["kind"] == "train"]
-        for run in ("whole", "without")
-    ]
-    # 1 + Q terms of about ln 2 in each step.
-    assert all(a > b + 0.5 for a, b in zip(*penalties))
+    penalties = [e["penalty"] for e in events(tmp_path / "run") if e["kind"] == "train"]
+    # 1 + Q terms of about ln 2 in each step: something was drawn.
+    assert min(penalties) > 1
