@@ -113,6 +113,9 @@ affair. A pattern fits by shell rules (`task/*`), or as the first part of the na
 (`embedding`). One that fits nothing is an error.
 """
 
+_NESTED = {"ExpertFusion": matching.MMoESize}
+"""Model to a class of settings inside its settings."""
+
 _AFTER = {task.TaskSpec: _EXPRESSIONS, experiment.ScheduleSpec: _GROUPS}
 
 
@@ -136,6 +139,9 @@ def _parts() -> Iterator[str]:
         source = model.citation[:1].upper() + model.citation[1:]
         text = f"{_first_line(model)} {source}."
         yield from _class(model.Config, f"`model.class: {name}`", text, _shared_names())
+        if name in _NESTED:
+            nested = _NESTED[name]
+            yield from _class(nested, _title(nested), _doc(nested))
     yield "## Settings of the balancers\n"
     for name, balancer in balance.BALANCERS.items():
         text = _first_line(balancer)
