@@ -37,7 +37,7 @@ def parse_pool(
         manifest: Says the layout and the columns.
         columns: Names of the columns to parse.
         even: Scalar bool, whether every block has `block_rows` rows. Lists of a known
-            length are decoded in place, a third faster. Ignored for one-row records.
+            length are decoded in place, in 0.7 of the time. Ignored for one-row ones.
 
     Returns:
         Column to [N], [N, L] (ragged, padded with 0) or [N, size]; ids are int32.
