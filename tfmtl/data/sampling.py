@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,7 @@ class SamplingReader(Reader):
             numbered = tf.data.Dataset.zip((batches, tf.data.Dataset.counter(start)))
             return numbered.map(
                 lambda batch, number: self._join(batch, tables, [seed, number]),
-                num_parallel_calls=2,
+                num_parallel_calls=max(2, min(8, os.cpu_count() or 2)),
                 deterministic=True,
             ).prefetch(4)
 
