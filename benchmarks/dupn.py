@@ -36,17 +36,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.reproduction import plus_minus, t_interval
 from benchmarks.trials import (
     Document,
     Record,
     Study,
     arguments,
     make_dataset,
-    mean_and_spread,
     origin,
     shipped,
     study,
-    t_interval,
     table,
     with_model,
 )
@@ -194,8 +193,8 @@ def results(trials: Sequence[Record]) -> str:
         failed = [t for t in trials if t["model"] == model and "failed" in t]
         if model in good:
             runs = good[model]
-            auc = [mean_and_spread([r["tasks"][t]["auc"] for r in runs]) for t in tasks]
-            mean = mean_and_spread([r["mean_task_auc"] for r in runs])
+            auc = [plus_minus([r["tasks"][t]["auc"] for r in runs]) for t in tasks]
+            mean = plus_minus([r["mean_task_auc"] for r in runs])
             seconds = f"{statistics.mean(r['seconds'] for r in runs):.0f}"
             costs = [f"{runs[0][k]:,}" for k in ("dense_parameters", "macs")]
             rate = f"{runs[0]['learning_rate']:g}"

@@ -47,10 +47,10 @@ from benchmarks.reproduction import (
     Simulated,
     note,
     over_seeds,
-    parser,
     plus_minus,
     record,
     share_of_bayes,
+    simulated_options,
 )
 from tfmtl.metrics.exact import auc
 
@@ -220,14 +220,7 @@ def table(
 
 def main() -> None:
     """Runs the study; prints the table and writes figure and JSON."""
-    arguments = parser(__doc__, "a million rows, histories of 50, 5 seeds")
-    arguments.add_argument("--rows", type=int, default=200_000)
-    arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--history", type=int, default=10)
-    options = arguments.parse_args()
-    if options.full:
-        options.rows, options.seeds, options.history = 1_000_000, 5, 50
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = simulated_options(__doc__, seeds=3, full_seeds=5)
     began = time.perf_counter()
     shared = [
         f"dataset.features.hist.max_length={options.history}",

@@ -165,15 +165,32 @@ def train(
     data = make_data(correlation, runs, seed)
     bank = Bank(kind, runs, seed)
     optimizer = keras.optimizers.legacy.Adam(rate)
+    errors = fit_bank(bank, data, optimizer, steps=steps, seed=seed)
+    return np.mean(errors, axis=(1, 2))
+
+
+def fit_bank(
+    bank: Any, data: Data, optimizer: Any, *, steps: int, seed: int
+) -> np.ndarray:
+    """Trains a bank of R models; squared errors [R, B, T] on rows no step saw.
+
+    Args:
+        bank: A `tf.Module`, x [R, B, d] -> [R, B, T].
+        data: The tasks of the R runs.
+        optimizer: A legacy one, element-wise, so that runs do not touch.
+        steps: Of 128 new rows each.
+        seed: Of the rows.
+    """
+    runs, width = int(data.weights.shape[0]), int(data.weights.shape[1])
     variables = list(bank.trainable_variables)
 
     def draw(rows: int, step: Any, salt: int) -> tuple[Any, Any]:
         key = tf.stack([tf.constant(child_seed(seed, salt), tf.int64), step])
-        both = tf.random.stateless_normal([runs, rows, WIDTH + TASKS], key)
-        x, noise = both[..., :WIDTH], both[..., WIDTH:]
+        both = tf.random.stateless_normal([runs, rows, width + TASKS], key)
+        x, noise = both[..., :width], both[..., width:]
         return x, data.labels(x, noise)
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, reduce_retracing=True)
     def fit() -> Any:
         def body(step: Any) -> tuple[Any]:
             x, y = draw(BATCH, step, 1)
@@ -193,7 +210,7 @@ def train(
     optimizer._create_all_weights(variables)
     fit()
     x, y = draw(TEST_ROWS, tf.constant(0, tf.int64), 2)
-    return np.mean(np.square(bank(x) - y), axis=(1, 2))
+    return np.asarray(np.square(bank(x) - y))
 
 
 def interval(

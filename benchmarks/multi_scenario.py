@@ -32,16 +32,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.reproduction import plus_minus, t_interval
 from benchmarks.trials import (
     Document,
     Record,
     arguments,
     make_dataset,
-    mean_and_spread,
     origin,
     shipped,
     study,
-    t_interval,
     table,
     with_model,
 )
@@ -162,12 +161,12 @@ def summary(trials: Sequence[Record]) -> str:
             lines.append(
                 [
                     model,
-                    mean_and_spread([mean_cell_auc(r) for r in runs]),
-                    mean_and_spread([mean_cell_auc(r, ENOUGH) for r in runs]),
+                    plus_minus([mean_cell_auc(r) for r in runs]),
+                    plus_minus([mean_cell_auc(r, ENOUGH) for r in runs]),
                     "-"
                     if model == CONTROL
                     else with_interval(gains(good, model, CONTROL)),
-                    mean_and_spread([r["mean_task_auc"] for r in runs]),
+                    plus_minus([r["mean_task_auc"] for r in runs]),
                     str(len(runs)),
                     *(f"{runs[0][k]:,}" for k in ("parameters", "dense_parameters")),
                     f"{runs[0]['macs']:,}",
@@ -190,12 +189,10 @@ def per_cell(good: Good, task: str) -> str:
     lines = []
     for model, runs in good.items():
         of_cells = [
-            mean_and_spread(
-                [r["tasks"][task]["scenarios"][s]["auc"] for r in runs.values()]
-            )
+            plus_minus([r["tasks"][task]["scenarios"][s]["auc"] for r in runs.values()])
             for s in places
         ]
-        whole = mean_and_spread([r["tasks"][task]["auc"] for r in runs.values()])
+        whole = plus_minus([r["tasks"][task]["auc"] for r in runs.values()])
         lines.append([model, *of_cells, whole])
     values = any_run["tasks"][task]
     of_cells = [values["scenarios"][s] for s in places] + [values]

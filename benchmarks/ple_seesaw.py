@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.mmoe_synthetic import Data, interval, make_data, mean
+from benchmarks.mmoe_synthetic import Data, fit_bank, interval, make_data, mean
 from benchmarks.reproduction import note, parser, record, verdict
 from tfmtl._keras import keras, tf
 from tfmtl.layers.extraction import Extraction
@@ -271,35 +271,8 @@ def train(
     bank = Bank(kind, runs, width, start)
     falling = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
     optimizer = keras.optimizers.legacy.Adam(falling)
-    variables = list(bank.trainable_variables)
-
-    def draw(rows: int, step: Any, salt: int) -> tuple[Any, Any]:
-        key = tf.stack([tf.constant(child_seed(seed, salt), tf.int64), step])
-        both = tf.random.stateless_normal([runs, rows, width + TASKS], key)
-        x, noise = both[..., :width], both[..., width:]
-        return x, data.labels(x, noise)
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def fit() -> Any:
-        def body(step: Any) -> tuple[Any]:
-            x, y = draw(BATCH, step, 1)
-            with tf.GradientTape() as tape:
-                # Means over a run's rows and tasks, summed over runs.
-                error = tf.reduce_mean(tf.square(bank(x) - y), axis=[1, 2])
-                total = tf.reduce_sum(error)
-            gradients = tape.gradient(total, variables)
-            update = optimizer.apply_gradients(zip(gradients, variables))
-            with tf.control_dependencies([update]):
-                return (step + 1,)
-
-        return tf.while_loop(
-            lambda step: step < steps, body, (tf.constant(0, tf.int64),)
-        )
-
-    optimizer._create_all_weights(variables)
-    fit()
-    x, y = draw(TEST_ROWS, tf.constant(0, tf.int64), 2)
-    return np.asarray(np.mean(np.square(bank(x) - y), axis=1))
+    errors = fit_bank(bank, data, optimizer, steps=steps, seed=seed)
+    return np.asarray(np.mean(errors, axis=1))
 
 
 def choose_rates(runs: int, steps: int, width: int, seed: int) -> dict[str, float]:

@@ -45,10 +45,10 @@ from benchmarks.reproduction import (
     Simulated,
     note,
     over_seeds,
-    parser,
     plus_minus,
     record,
     share_of_bayes,
+    simulated_options,
 )
 from tfmtl import build
 from tfmtl._keras import tf
@@ -271,14 +271,7 @@ def bias_table(biases: dict[str, list[np.ndarray]], rows: np.ndarray) -> list[st
 
 def main() -> None:
     """Runs the study; prints the tables and writes figure and JSON."""
-    arguments = parser(__doc__, "a million rows, histories of 50, 10 seeds")
-    arguments.add_argument("--rows", type=int, default=200_000)
-    arguments.add_argument("--seeds", type=int, default=5)
-    arguments.add_argument("--history", type=int, default=10)
-    options = arguments.parse_args()
-    if options.full:
-        options.rows, options.seeds, options.history = 1_000_000, 10, 50
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = simulated_options(__doc__, seeds=5, full_seeds=10)
     began = time.perf_counter()
     common = [
         f"dataset.tasks={TASKS}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,28 @@ def parser(doc: str | None, full: str) -> argparse.ArgumentParser:
         help="where the figure and the JSON go",
     )
     return found
+
+
+def simulated_options(
+    doc: str | None, seeds: int, full_seeds: int
+) -> argparse.Namespace:
+    """The options of a study of one simulated log; its folder `out` is there.
+
+    Args:
+        doc: The script's docstring.
+        seeds: By default.
+        full_seeds: With `--full`.
+    """
+    full = f"a million rows, histories of 50, {full_seeds} seeds"
+    arguments = parser(doc, full)
+    arguments.add_argument("--rows", type=int, default=200_000)
+    arguments.add_argument("--seeds", type=int, default=seeds)
+    arguments.add_argument("--history", type=int, default=10)
+    options = arguments.parse_args()
+    if options.full:
+        options.rows, options.seeds, options.history = 1_000_000, full_seeds, 50
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
 
 
 def note(text: str) -> None:
@@ -139,6 +162,15 @@ def verdict(low: float, high: float) -> str:
     return "not seen: the reverse" if high < 0 else "open"
 
 
+def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """95 % t interval of a mean; infinite for one value."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1)
+    at, half = float(np.mean(values)), float(half) / len(values) ** 0.5
+    return at - half, at + half
+
+
 def over_seeds(better: Sequence[float], worse: Sequence[float]) -> tuple[str, str]:
     """Compares two models seed by seed.
 
@@ -147,14 +179,14 @@ def over_seeds(better: Sequence[float], worse: Sequence[float]) -> tuple[str, st
         being above 0.
     """
     difference = np.subtract(better, worse)
-    mean = float(difference.mean())
-    spread = float(difference.std(ddof=1)) / len(difference) ** 0.5
-    reach = float(stats.t.ppf(0.975, len(difference) - 1)) * spread
-    text = f"{mean:+.4f} (95 %: {mean - reach:+.4f} to {mean + reach:+.4f})"
-    return text, verdict(mean - reach, mean + reach)
+    low, high = t_interval(difference)
+    text = f"{difference.mean():+.4f} (95 %: {low:+.4f} to {high:+.4f})"
+    return text, verdict(low, high)
 
 
 def plus_minus(values: Sequence[float], digits: int = 4) -> str:
-    """Mean ± standard deviation."""
-    spread = float(np.std(values, ddof=1))
-    return f"{np.mean(values):.{digits}f} ± {spread:.{digits}f}"
+    """Mean ± standard deviation over seeds; the mean alone of one."""
+    text = f"{np.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return text
+    return f"{text} ± {np.std(values, ddof=1):.{digits}f}"

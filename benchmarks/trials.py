@@ -16,10 +16,8 @@ import functools
 import gc
 import hashlib
 import json
-import math
 import pathlib
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -218,26 +216,6 @@ def _figures(
 
 def _cell(values: Mapping[str, Any]) -> Record:
     return {k: values[k] for k in ("auc", "auc_ci", "rows", "positives")}
-
-
-def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
-    """`mean ± s.d.` over seeds; the mean alone for one."""
-    text = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return text
-    return f"{text} ± {statistics.stdev(values):.{digits}f}"
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % t interval of a mean; infinite for one value."""
-    import scipy.stats
-
-    if len(values) < 2:
-        return -math.inf, math.inf
-    half = scipy.stats.t.ppf(0.975, len(values) - 1)
-    half *= statistics.stdev(values) / len(values) ** 0.5
-    at = statistics.mean(values)
-    return at - half, at + half
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import keras, tf
+from tfmtl.layers.ids import rows_of
 
 
 class BiasTable(keras.layers.Layer):
@@ -47,8 +48,7 @@ class BiasTable(keras.layers.Layer):
 
     def call(self, index: Any) -> Any:
         """Looks up; an index outside the table is row 0."""
-        index = tf.cast(index, tf.int32)
-        index = tf.where((index >= 0) & (index < self.rows), index, 0)
+        index = rows_of(index, self.rows)
         # A gather each: of the stacked columns, the gradient would be dense.
         return tf.stack([tf.gather(c, index) for c in self._columns], axis=1)  # [B, T]
 

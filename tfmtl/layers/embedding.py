@@ -11,6 +11,7 @@ import numpy as np
 from tfmtl._keras import keras, tf
 from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import Dropout, step_seed
+from tfmtl.layers.ids import rows_of
 from tfmtl.layers.initializers import NormalRows
 from tfmtl.layers.pooling import TargetAttention, masked_mean, masked_sum
 from tfmtl.layers.seeds import child_seed
@@ -394,8 +395,7 @@ class FeatureEmbedding(keras.layers.Layer):
             seed = step_seed(child_seed(self.seed, slot.column, "id_dropout"))
             lost = tf.random.stateless_uniform(tf.shape(ids), seed) < rate
             ids = tf.where(lost, 1, ids)
-        # A record of another vocabulary must not read a neighbour's rows.
-        ids = tf.where((ids >= 0) & (ids < slot.rows), ids, 0) + slot.offset
+        ids = rows_of(ids, slot.rows) + slot.offset
         return ids if slot.length else ids[:, None]
 
     def _penalize(self, rows: Any, slots: list[_Slot], ids: list[Any]) -> None:
@@ -510,8 +510,7 @@ class FeatureEmbedding(keras.layers.Layer):
     def _side_rows(self, name: str, ids: Any, partition: Any) -> Any:
         """Vectors of a side table: [B] or [B, L] -> [B, size] or [B, L, size]."""
         rows = self._side_values[name].shape[0]
-        ids = tf.cast(ids, tf.int32)
-        ids = tf.where((ids >= 0) & (ids < rows), ids, 0)
+        ids = rows_of(ids, rows)
         if partition is not None and self._side[name].trainable:
             ids += rows * (partition if ids.shape.rank == 1 else partition[:, None])
         return tf.cast(tf.gather(self._side[name], ids), self.compute_dtype)

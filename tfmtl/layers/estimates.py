@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import keras, tf
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense
 from tfmtl.layers.towers import Towers
@@ -104,11 +105,7 @@ class EstimateTowers(keras.layers.Layer):
 
     def variable_groups(self) -> Mapping[str, list[Any]]:
         """Owner to its tower's variables."""
-        return {
-            owner: variables
-            for stack in self.stacks
-            for owner, variables in stack.variable_groups().items()
-        }
+        return merged_groups(self.stacks)
 
 
 class EstimateHeads(keras.layers.Layer):
@@ -171,7 +168,4 @@ class EstimateHeads(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """`task/<task>` to its head."""
-        groups: dict[str, list[Any]] = {}
-        for head in self.heads.values():
-            groups.update(head.variable_groups())
-        return groups
+        return merged_groups(self.heads.values())

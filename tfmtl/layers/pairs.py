@@ -39,6 +39,18 @@ class Pairs(NamedTuple):
         return tf.where(self.unknown[:, None], tf.stop_gradient(rows), rows)
 
 
+class Paired(NamedTuple):
+    """What networks of each scenario read.
+
+    Attributes:
+        inputs: [N, ...], of each pair.
+        pairs: The pairs.
+    """
+
+    inputs: Any
+    pairs: Pairs
+
+
 def pair_rows(scenario: Any, num_scenarios: int) -> Pairs:
     """Matches rows with scenarios.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.initializers import StackedInitializer
 from tfmtl.layers.seeds import child_seed
 
@@ -200,11 +201,7 @@ class ScenarioMLP(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """Owner to its variables over all layers."""
-        groups: dict[str, list[Any]] = {}
-        for dense in self.layers:
-            for owner, variables in dense.variable_groups().items():
-                groups.setdefault(owner, []).extend(variables)
-        return groups
+        return merged_groups(self.layers)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -274,10 +271,7 @@ class ScenarioTowers(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """`cell/<scenario>/<task>` to its tower's variables."""
-        groups = self.hidden.variable_groups()
-        for owner, variables in self.head.variable_groups().items():
-            groups.setdefault(owner, []).extend(variables)
-        return groups
+        return merged_groups([self.hidden, self.head])
 
     def get_config(self) -> dict[str, Any]:
         return {

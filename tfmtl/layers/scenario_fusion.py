@@ -12,6 +12,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.expert_pool import ExpertPool, LowRankExperts
 from tfmtl.layers.gate import renormalised
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.initializers import NormalRows, StackedInitializer
 from tfmtl.layers.scenario_table import ScenarioTable
 from tfmtl.layers.seeds import child_seed
@@ -296,11 +297,8 @@ class ScenarioFusion(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """Group to what it owns; what several tasks reach is left out."""
-        groups: dict[str, list[Any]] = {}
         layers = (self.pool, self.low_rank, self.own, self.priors)
-        for layer in layers:
-            for owner, variables in layer.variable_groups().items() if layer else ():
-                groups.setdefault(owner, []).extend(variables)
+        groups = merged_groups(layer for layer in layers if layer is not None)
         for task in self.tasks:
             name = f"gate/{task}"
             groups[name] = [self._gate_kernels[name]]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.grouped import Tiles, from_tiles, tile_rows, to_tiles
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.initializers import StackedInitializer
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import stacked_product
@@ -309,11 +310,7 @@ class StarMLP(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """Owner to its variables over all layers."""
-        groups: dict[str, list[Any]] = {}
-        for dense in self.layers:
-            for owner, variables in dense.variable_groups().items():
-                groups.setdefault(owner, []).extend(variables)
-        return groups
+        return merged_groups(self.layers)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.grouped import Tiles
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.star import Leaf, Path, StarDense, StarMLP
 
@@ -106,8 +107,4 @@ class StarTowers(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """`task/<task>` to its centre, `cell/<scenario>/<task>` to its leaves."""
-        groups = self.hidden.variable_groups()
-        for head in self.heads:
-            for owner, variables in head.variable_groups().items():
-                groups.setdefault(owner, []).extend(variables)
-        return groups
+        return merged_groups([self.hidden, *self.heads])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import keras, tf
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 
@@ -97,9 +98,5 @@ class Towers(keras.layers.Layer):
 
     def variable_groups(self) -> Mapping[str, list[Any]]:
         """Owner to its tower's variables."""
-        groups = self.hidden.variable_groups()
         heads = [self.head] if self._single else []
-        for head in [*heads, *self.class_heads]:
-            for owner, variables in head.variable_groups().items():
-                groups.setdefault(owner, []).extend(variables)
-        return groups
+        return merged_groups([self.hidden, *heads, *self.class_heads])

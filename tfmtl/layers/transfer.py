@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense
 
@@ -91,8 +92,4 @@ class AdaptiveTransfer(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """Owner to its variables."""
-        groups: dict[str, list[Any]] = {}
-        for dense in (self.passed, self.value, self.query, self.key):
-            for owner, variables in dense.variable_groups().items():
-                groups.setdefault(owner, []).extend(variables)
-        return groups
+        return merged_groups([self.passed, self.value, self.query, self.key])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tfmtl._keras import keras, tf
+from tfmtl.layers.groups import merged_groups
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 from tfmtl.layers.towers import Towers
@@ -200,13 +201,10 @@ class UserHeads(keras.layers.Layer):
 
     def variable_groups(self) -> dict[str, list[Any]]:
         """Owner to the variables of its head."""
-        groups: dict[str, list[Any]] = {}
         layers: list[Any] = [*self.encoders, *self.towers.values()]
         if self._ranks:
             layers += [self.rank_hidden, self.rank_weights]
-        for layer in layers:
-            for owner, variables in layer.variable_groups().items():
-                groups.setdefault(owner, []).extend(variables)
+        groups = merged_groups(layers)
         for t, bias in zip(self._ranks, self._rank_biases):
             groups.setdefault(self.heads[t].owner, []).append(bias)
         return groups

@@ -257,6 +257,31 @@ class MultiTaskModel(keras.Model):
             steps.append(by_name[given])
         return tuple(steps)
 
+    def initial_cell_bias(self) -> list[list[float]]:
+        """Where each task's output starts in each known scenario, [S][T]."""
+        scenarios = self.manifest.dataset.scenario_values
+        return [[self.initial_bias(t, s) for t in self.tasks] for s in scenarios]
+
+    def scenarios_of_cells(self, several: bool = False) -> tuple[str, ...]:
+        """The known scenarios, for networks of each scenario and task.
+
+        Args:
+            several: Whether one scenario is too few.
+
+        Raises:
+            ConfigError: There are too few, or a task has classes.
+        """
+        scenarios = self.manifest.dataset.scenario_values
+        wrong = [t.name for t in self.tasks if t.classes]
+        if len(scenarios) < 1 + several or wrong:
+            more = " with two values or more," if several else ""
+            raise ConfigError(
+                f"{type(self).__name__} needs `dataset.scenario`{more} and no "
+                f"multiclass task. Received: scenarios {list(scenarios)}, multiclass "
+                f"{wrong}"
+            )
+        return scenarios
+
     def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
         train = self.manifest.splits.get("train")
         if train is None:

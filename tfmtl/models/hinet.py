@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.errors import ConfigError
 from tfmtl.layers.embedding import Embedded
 from tfmtl.layers.grouped import from_tiles, tile_rows, to_tiles
-from tfmtl.layers.pairs import Pairs, pair_rows
+from tfmtl.layers.pairs import Paired, pair_rows
 from tfmtl.layers.scenario_dense import ScenarioDense, ScenarioMLP, ScenarioTowers
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 from tfmtl.layers.sub_experts import SubExpertIntegration
@@ -41,13 +40,6 @@ class HiNetConfig(ModelConfig):
     """Experts that the tasks of one scenario share."""
     expert_units: tuple[int, ...] = Field(default=(128, 64), min_length=1)
     """Widths of these experts' layers."""
-
-
-class _Input(NamedTuple):
-    """Embedded features of each pair of a row and a scenario, and the pairs."""
-
-    x: Embedded
-    pairs: Pairs
 
 
 class HiNet(MultiTaskModel):
@@ -83,14 +75,7 @@ class HiNet(MultiTaskModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         config = self.config
-        self.scenarios = self.manifest.dataset.scenario_values
-        wrong = [t.name for t in self.tasks if t.classes]
-        if len(self.scenarios) < 2 or wrong:
-            raise ConfigError(
-                "HiNet needs `dataset.scenario` with two values or more, and no "
-                f"multiclass task. Received: scenarios {list(self.scenarios)}, "
-                f"multiclass {wrong}"
-            )
+        self.scenarios = self.scenarios_of_cells(several=True)
         count, names = len(self.scenarios), [t.name for t in self.tasks]
         self.shared_expert = SubExpertIntegration(
             1,
@@ -140,21 +125,18 @@ class HiNet(MultiTaskModel):
             names,
             config.tower_units,
             seed=self.seed_for("towers"),
-            initial_bias=[
-                [self.initial_bias(t, s) for t in self.tasks] for s in self.scenarios
-            ],
+            initial_bias=self.initial_cell_bias(),
             dropout=config.dropout,
             name="towers",
         )
 
     def embed(self, features: Mapping[str, Any], training: bool) -> Any:
         pairs = pair_rows(features["scenario"], len(self.scenarios))
-        return _Input(
-            self.embedding(pairs.features(features), training=training), pairs
-        )
+        embedded = self.embedding(pairs.features(features), training=training)
+        return Paired(embedded, pairs)
 
     def logits(self, x: Any, training: bool) -> dict[str, Any]:
-        extracted = self._extract(x.x, training)  # [N, 3H]
+        extracted = self._extract(x.inputs, training)  # [N, 3H]
         self.keep_for_cut(extracted)
         tiles = tile_rows(x.pairs.scenario, len(self.scenarios))
         tiled = to_tiles(extracted, tiles)  # [K, R, 3H]

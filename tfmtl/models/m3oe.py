@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from tfmtl._keras import keras, tf
-from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import Dropout
-from tfmtl.layers.embedding import Embedded
 from tfmtl.layers.grouped import from_tiles, tile_rows, to_tiles
 from tfmtl.layers.normed_experts import NormedExperts
-from tfmtl.layers.pairs import Pairs, pair_rows
+from tfmtl.layers.pairs import Paired, pair_rows
 from tfmtl.layers.scenario_dense import ScenarioDense, ScenarioTowers
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 from tfmtl.layers.star import StarDense
@@ -49,13 +47,6 @@ class M3oEConfig(ModelConfig):
     """Where the share of the own task among the tasks' experts starts."""
     train_fusion: bool = True
     """Whether these four learn, or stay."""
-
-
-class _Input(NamedTuple):
-    """Embedded features of each pair of a row and a scenario, and the pairs."""
-
-    x: Embedded
-    pairs: Pairs
 
 
 class M3oE(MultiTaskModel):
@@ -95,13 +86,7 @@ class M3oE(MultiTaskModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         config = self.config
-        self.scenarios = self.manifest.dataset.scenario_values
-        wrong = [t.name for t in self.tasks if t.classes]
-        if not self.scenarios or wrong:
-            raise ConfigError(
-                "M3oE needs `dataset.scenario` and no multiclass task. Received: "
-                f"scenarios {list(self.scenarios)}, multiclass {wrong}"
-            )
+        self.scenarios = self.scenarios_of_cells()
         names = [t.name for t in self.tasks]
         self.star = StarDense(
             self.scenarios, config.star_units, seed=self.seed_for("star"), name="star"
@@ -160,21 +145,18 @@ class M3oE(MultiTaskModel):
             names,
             config.tower_units,
             seed=self.seed_for("towers"),
-            initial_bias=[
-                [self.initial_bias(t, s) for t in self.tasks] for s in self.scenarios
-            ],
+            initial_bias=self.initial_cell_bias(),
             dropout=config.dropout,
             name="towers",
         )
 
     def embed(self, features: Mapping[str, Any], training: bool) -> Any:
         pairs = pair_rows(features["scenario"], len(self.scenarios))
-        return _Input(
-            self.embedding(pairs.features(features), training=training), pairs
-        )
+        embedded = self.embedding(pairs.features(features), training=training)
+        return Paired(embedded, pairs)
 
     def logits(self, x: Any, training: bool) -> dict[str, Any]:
-        flat, scenario = x.x.flat, x.pairs.scenario
+        flat, scenario = x.inputs.flat, x.pairs.scenario
         tiles = tile_rows(scenario, len(self.scenarios))
         starred = self.star(to_tiles(flat, tiles), scenario, tiles)
         represented = self.common(from_tiles(starred, tiles))[:, 0]

@@ -15,6 +15,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.errors import ConfigError
 from tfmtl.layers.bias_table import BiasTable
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.ids import rows_of
 from tfmtl.layers.stacked import StackedDense
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 
@@ -231,9 +232,7 @@ class _Deviation(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, index: Any, training: bool = False) -> Any:
-        index = tf.cast(index, tf.int32)
-        index = tf.where((index >= 0) & (index < self.rows), index, 0)
-        delta = tf.gather(self.table, index)
+        delta = tf.gather(self.table, rows_of(index, self.rows))
         norm = tf.reduce_mean(tf.reduce_sum(tf.square(delta), axis=1))
         self.penalty = 0.5 * norm if training else None
         return delta

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import Dropout
-from tfmtl.layers.grouped import CellDense, from_tiles, tile_rows, to_tiles
-from tfmtl.layers.pairs import Pairs, pair_rows
+from tfmtl.layers.grouped import from_tiles, tile_rows, to_tiles
+from tfmtl.layers.pairs import Paired, pair_rows
+from tfmtl.layers.scenario_dense import ScenarioDense
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 
 
@@ -20,18 +20,6 @@ class SingleScenarioConfig(ModelConfig):
 
     units: tuple[int, ...] = Field(default=(128, 64), min_length=1)
     """Widths of each network below its tower."""
-
-
-class _Input(NamedTuple):
-    """What the networks read.
-
-    Attributes:
-        flat: [N, T, D], for each pair of a row and a scenario.
-        pairs: The pairs.
-    """
-
-    flat: Any
-    pairs: Pairs
 
 
 class SingleScenario(MultiTaskModel):
@@ -48,13 +36,7 @@ class SingleScenario(MultiTaskModel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.scenarios = self.manifest.dataset.scenario_values
-        wrong = [t.name for t in self.tasks if t.classes]
-        if not self.scenarios or wrong:
-            raise ConfigError(
-                "SingleScenario needs `dataset.scenario` and no multiclass task. "
-                f"Received: scenarios {list(self.scenarios)}, multiclass {wrong}"
-            )
+        self.scenarios = self.scenarios_of_cells()
         self.embedding = None
         self.embeddings = [
             self.make_embedding(f"embedding_{t.name}", partitions=len(self.scenarios))
@@ -63,7 +45,7 @@ class SingleScenario(MultiTaskModel):
         names = [t.name for t in self.tasks]
         widths = [*self.config.units, *self.config.tower_units]
         self.cells = [
-            CellDense(
+            ScenarioDense(
                 self.scenarios,
                 names,
                 width,
@@ -79,13 +61,12 @@ class SingleScenario(MultiTaskModel):
             )
             for i in range(len(widths))
         ]
-        bias = [[self.initial_bias(t, s) for t in self.tasks] for s in self.scenarios]
-        self.heads = CellDense(
+        self.heads = ScenarioDense(
             self.scenarios,
             names,
             1,
             seed=self.seed_for("heads"),
-            initial_bias=bias,
+            initial_bias=self.initial_cell_bias(),
             name="heads",
         )
 
@@ -99,11 +80,11 @@ class SingleScenario(MultiTaskModel):
             ],
             axis=1,
         )
-        return _Input(flat, pairs)
+        return Paired(flat, pairs)  # [N, T, D]
 
     def logits(self, x: Any, training: bool) -> dict[str, Any]:
         tiles = tile_rows(x.pairs.scenario, len(self.scenarios))
-        hidden = to_tiles(x.flat, tiles)  # [K, R, T, D]
+        hidden = to_tiles(x.inputs, tiles)  # [K, R, T, D]
         for layer, dropout in zip(self.cells, self.dropouts):
             hidden = dropout(layer(hidden, tiles.scenario), training=training)
         tiled = self.heads(hidden, tiles.scenario)  # [K, R, T, 1]

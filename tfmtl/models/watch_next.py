@@ -18,6 +18,7 @@ from tfmtl.layers.bias_table import BiasTable
 from tfmtl.layers.dropout import step_seed
 from tfmtl.layers.embedding import Embedded
 from tfmtl.layers.gate import Gates
+from tfmtl.layers.ids import rows_of
 from tfmtl.layers.stacked import StackedMLP
 from tfmtl.models.base import ModelConfig, MultiTaskModel
 
@@ -160,8 +161,7 @@ class WatchNext(MultiTaskModel):
 
     def _known(self, features: Mapping[str, Any], name: str) -> Any:
         """Ids of a feature, 0 for what lies outside its table."""
-        ids = tf.cast(features[name], tf.int32)
-        return tf.where((ids >= 0) & (ids < self._rows[name]), ids, 0)
+        return rows_of(features[name], self._rows[name])
 
     def represent(self, x: Any, training: bool) -> Any:
         shared = self.bottom(x.embedded.flat, training=training)[:, 0]  # [B, H]

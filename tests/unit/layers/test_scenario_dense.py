@@ -116,3 +116,60 @@ def test_config_round_trip(kind: type) -> None:
     rows = tf.random.stateless_normal([7, 2, 3], [1, 2])
     copy = kind.from_config(layer.get_config())
     np.testing.assert_array_equal(apply(copy, rows), apply(layer, rows))
+
+
+S, T, D, H = 4, 2, 3, 5
+
+
+def _cells() -> ScenarioDense:
+    bias = [[10.0 * s + t for t in range(T)] for s in range(S)]
+    return ScenarioDense("abcd", ("x", "y"), H, "relu", seed=1, initial_bias=bias)
+
+
+def _apply(
+    layer: ScenarioDense, values: tf.Tensor, scenario: np.ndarray, size: int
+) -> tf.Tensor:
+    tiles = tile_rows(tf.constant(scenario), S, size)
+    return from_tiles(layer(to_tiles(values, tiles), tiles.scenario), tiles)
+
+
+@pytest.mark.parametrize("size", [1, 4, 64])
+def test_cells_equal_a_loop_over_rows(size: int) -> None:
+    scenario = np.array([0, 3, 1, 0, 0, 3, 0, 0, 1], np.int32)
+    values = tf.random.stateless_normal([9, T, D], [3, 4])
+    layer = _cells()
+    found = _apply(layer, values, scenario, size)
+    cells = layer.variable_groups()
+    truth = np.zeros((9, T, H))
+    for n in range(9):
+        for t, task in enumerate(("x", "y")):
+            kernel, bias = cells[f"cell/{'abcd'[scenario[n]]}/{task}"]
+            truth[n, t] = np.maximum(
+                values[n, t].numpy() @ kernel.numpy()[0] + bias.numpy()[0], 0
+            )
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-5)
+    moved = _apply(layer, values, np.roll(scenario, 1), size)
+    assert np.abs(moved - truth).max() > 1
+
+
+def test_an_absent_scenarios_cells_get_no_gradient() -> None:
+    scenario = np.array([0, 3, 3], np.int32)
+    values = tf.random.stateless_normal([3, T, D], [3, 4])
+    layer = _cells()
+    _apply(layer, values, scenario, 4)
+    with tf.GradientTape(persistent=True) as tape:
+        total = tf.reduce_sum(_apply(layer, values, scenario, 4))
+    for cell, (kernel, bias) in layer.variable_groups().items():
+        reached = np.abs(tape.gradient(total, bias)).max() > 0
+        assert reached == (cell.split("/")[1] in "ad"), cell
+        if not reached:
+            assert np.abs(tape.gradient(total, kernel)).max() == 0
+
+
+def test_config_round_trip_of_cells() -> None:
+    scenario = np.array([0, 3, 1], np.int32)
+    values = tf.random.stateless_normal([3, T, D], [3, 4])
+    layer = _cells()
+    expected = _apply(layer, values, scenario, 4)
+    copy = ScenarioDense.from_config(layer.get_config())
+    np.testing.assert_array_equal(_apply(copy, values, scenario, 4), expected)

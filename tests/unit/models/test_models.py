@@ -125,7 +125,7 @@ class TestInitialBias:
             _, scenario, task = name.split("/")
             if task == "click":
                 rate = cells[scenario].mean
-                assert float(bias[0]) == pytest.approx(
+                assert float(bias[0, 0]) == pytest.approx(
                     math.log(rate / (1 - rate)), rel=1e-4
                 )
 
