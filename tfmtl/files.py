@@ -6,8 +6,8 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 from tfmtl.errors import ConfigError
@@ -55,13 +55,10 @@ def atomic_directory(
     target = pathlib.Path(path).absolute()
     check_target(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(
-            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
-        )
-    )
-    temporary.chmod(0o755)
+    temporary = _beside(target, ".partial")
+    # Made inside: a signal may raise anywhere, right after mkdir too.
     try:
+        temporary.mkdir(mode=0o755)
         yield temporary
         failpoint(f"{name}/before-rename")
         _replace_directory(temporary, target)
@@ -100,17 +97,20 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a temporary file beside `path`, renamed to `path` if the body succeeds."""
     target = pathlib.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    temporary = _beside(target)
     try:
+        temporary.touch(mode=0o644, exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(target: pathlib.Path, suffix: str = "") -> pathlib.Path:
+    """A hidden name beside `target` that nobody else has."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}{suffix}")
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:

@@ -13,7 +13,12 @@ import pytest
 
 import tfmtl
 from tfmtl.errors import ConfigError
-from tfmtl.files import atomic_directory, atomic_write, check_target
+from tfmtl.files import (
+    atomic_directory,
+    atomic_file,
+    atomic_write,
+    check_target,
+)
 
 _ROOT = pathlib.Path(tfmtl.__file__).parents[1]
 _WRITE = """
@@ -148,3 +153,19 @@ def test_a_failed_write_keeps_the_file(tmp_path, monkeypatch):
         atomic_write(path, "two")
     assert path.read_text() == "one"
     assert _names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("make", ["mkdir", "touch"])
+def test_a_signal_right_after_the_creation_leaves_nothing(tmp_path, monkeypatch, make):
+    real = getattr(pathlib.Path, make)
+
+    def interrupted(path, *arguments, **settings):
+        real(path, *arguments, **settings)
+        if path.name.startswith(".out."):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, make, interrupted)
+    write = {"mkdir": atomic_directory, "touch": atomic_file}[make]
+    with pytest.raises(KeyboardInterrupt), write(tmp_path / "out"):
+        pass
+    assert _names(tmp_path) == []
