@@ -11,7 +11,7 @@ import numpy as np
 import pydantic
 
 from tfmtl._keras import keras, tf
-from tfmtl.balance import BALANCERS, LossWeighting
+from tfmtl.balance import BALANCERS, Balancer, TaskInfo
 from tfmtl.data.read import Reader
 from tfmtl.data.sampling import SamplingReader
 from tfmtl.errors import ConfigError
@@ -77,11 +77,22 @@ def check(experiment: Experiment) -> None:
     TaskLosses(tasks, {t.name: t.name for t in tasks})
 
 
-def make_balancer(experiment: Experiment) -> LossWeighting:
-    """The experiment's balancer."""
+def make_balancer(experiment: Experiment, steps_per_epoch: int = 1) -> Balancer:
+    """The experiment's balancer.
+
+    Args:
+        experiment: Names the class and its settings.
+        steps_per_epoch: For methods that look back over epochs.
+    """
     found = resolve(experiment.balancer, BALANCERS, "balancer")
     config = resolve_config(experiment.balancer, found, "balancer")
-    balancer: LossWeighting = found(experiment.dataset.task_names, config)
+    tasks = TaskInfo(
+        experiment.dataset.task_names,
+        tuple(t.type for t in experiment.dataset.tasks),
+        steps_per_epoch,
+        experiment.seed,
+    )
+    balancer: Balancer = found(tasks, config)
     return balancer
 
 
@@ -129,16 +140,27 @@ def empty_features(manifest: DatasetManifest, rows: int = 2) -> dict[str, Any]:
 
 
 def make_trainer(
-    experiment: Experiment, model: MultiTaskModel, planned_steps: int
+    experiment: Experiment,
+    model: MultiTaskModel,
+    planned_steps: int,
+    steps_per_epoch: int = 1,
 ) -> Trainer:
-    """Model, losses, balancer and optimizers as one."""
+    """Model, losses, balancer and optimizers as one.
+
+    Args:
+        experiment: Names their classes and settings.
+        model: Has its variables.
+        planned_steps: Where learning-rate decays end.
+        steps_per_epoch: For balancers that look back over epochs.
+    """
     losses = TaskLosses(
         model.tasks, {t.name: model.trained_output(t) for t in model.tasks}
     )
     optimizers = OptimizerGroups(
         experiment.optimizers, model.variable_groups(), planned_steps
     )
-    return Trainer(model, losses, make_balancer(experiment), optimizers)
+    balancer = make_balancer(experiment, steps_per_epoch)
+    return Trainer(model, losses, balancer, optimizers)
 
 
 def make_reader(

@@ -22,7 +22,7 @@ from tests.parity.reference import (
 )
 from tfmtl import build
 from tfmtl._keras import tf
-from tfmtl.balance import BalancerConfig, Equal
+from tfmtl.balance import BalancerConfig, Equal, TaskInfo
 from tfmtl.data.read import Reader
 from tfmtl.errors import ConfigError
 from tfmtl.losses import TaskLosses
@@ -347,7 +347,7 @@ def _trainer(manifest: DatasetManifest) -> Trainer:
     return Trainer(
         model,
         TaskLosses(model.tasks, names),
-        Equal(manifest.dataset.task_names, BalancerConfig()),
+        Equal(TaskInfo(manifest.dataset.task_names), BalancerConfig()),
         OptimizerGroups(
             {"default": OptimizerSpec(learning_rate=0.02)}, model.variable_groups(), 9
         ),

@@ -1,21 +1,33 @@
-"""Balancers: how the losses of the tasks are weighted against each other."""
+"""Balancers: how the losses or gradients of the tasks are weighed."""
 
 from __future__ import annotations
 
-from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskStats
+from tfmtl.balance.base import (
+    Balancer,
+    BalancerConfig,
+    CutCombination,
+    GradientCombination,
+    GradientConfig,
+    GradientWeighting,
+    LossWeighting,
+    TaskInfo,
+    TaskStats,
+)
 from tfmtl.balance.fixed import Equal, Fixed
 
-BALANCERS: dict[str, type[LossWeighting]] = {"Equal": Equal, "Fixed": Fixed}
+BALANCERS: dict[str, type[Balancer]] = {"Equal": Equal, "Fixed": Fixed}
 """Name in an experiment file to class."""
 
 
 def catalogue() -> list[dict[str, str]]:
-    """Name, one-line summary and citation of each balancer."""
+    """Name, one-line summary, citation, protocol and cost of each balancer."""
     return [
         {
             "name": name,
             "summary": (balancer.__doc__ or "").partition("\n")[0],
             "citation": balancer.citation,
+            "protocol": balancer.protocol,
+            "backward_passes": balancer.backward_passes,
         }
         for name, balancer in BALANCERS.items()
     ]
@@ -23,10 +35,16 @@ def catalogue() -> list[dict[str, str]]:
 
 __all__ = [
     "BALANCERS",
+    "Balancer",
     "BalancerConfig",
+    "CutCombination",
     "Equal",
     "Fixed",
+    "GradientCombination",
+    "GradientConfig",
+    "GradientWeighting",
     "LossWeighting",
+    "TaskInfo",
     "TaskStats",
     "catalogue",
 ]

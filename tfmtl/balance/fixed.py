@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import field_validator
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskStats
+from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
 from tfmtl.errors import ConfigError
 
 
@@ -42,14 +42,14 @@ class Fixed(LossWeighting):
     citation = "control: weights set by hand or by search"
     config: FixedConfig
 
-    def __init__(self, tasks: tuple[str, ...], config: FixedConfig) -> None:
+    def __init__(self, tasks: TaskInfo, config: FixedConfig) -> None:
         super().__init__(tasks, config)
-        unknown = sorted(set(config.weights) - set(tasks))
+        unknown = sorted(set(config.weights) - set(tasks.names))
         if unknown:
             raise ConfigError(
-                f"`balancer.config.weights` names {unknown}; tasks: {list(tasks)}"
+                f"`balancer.config.weights` names {unknown}; tasks: {list(tasks.names)}"
             )
-        self._weights = [config.weights.get(t, 1.0) for t in tasks]
+        self._weights = [config.weights.get(t, 1.0) for t in tasks.names]
 
     def weigh(self, stats: TaskStats) -> Any:
         return tf.constant(self._weights, stats.losses.dtype)

@@ -13,11 +13,12 @@ def show(title: str, entries: Sequence[Mapping[str, str]], *, as_json: bool) -> 
 
     Args:
         title: Of the table.
-        entries: Each with `name`, `summary` and `citation`.
+        entries: With the same keys in all of them, such as `name` and `summary`.
         as_json: Print a list of these objects instead of a table.
     """
-    columns = ("name", "summary", "citation")
+    columns = list(entries[0])
     if as_json:
-        print_json([{c: entry[c] for c in columns} for entry in entries])
+        print_json([dict(entry) for entry in entries])
     else:
-        print_table(title, columns, [[entry[c] for c in columns] for entry in entries])
+        titles = [c.replace("_", " ") for c in columns]
+        print_table(title, titles, [[entry[c] for c in columns] for entry in entries])

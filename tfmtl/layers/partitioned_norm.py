@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tfmtl._keras import keras, tf
+from tfmtl.layers.statistics import statistics_frozen
 
 
 class _Moments(NamedTuple):
@@ -128,7 +129,8 @@ class PartitionedNorm(keras.layers.Layer):
         if training:
             moments = self._moments(values, scenario)
             enough = moments.counts >= self.min_rows  # [S + 1]
-            self._update(moments, enough)
+            if not statistics_frozen():
+                self._update(moments, enough)
             mean = tf.where(enough[:, None], moments.mean, mean)
             variance = tf.where(enough[:, None], moments.variance, variance)
         gamma = [g for g, _ in self._own.values()]

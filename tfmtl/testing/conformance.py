@@ -23,7 +23,7 @@ import pydantic
 
 from tfmtl import build
 from tfmtl._keras import keras, tf
-from tfmtl.balance import BalancerConfig, Equal
+from tfmtl.balance import BalancerConfig, Equal, TaskInfo
 from tfmtl.data.read import Batch, Reader
 from tfmtl.data.sampling import SamplingReader
 from tfmtl.layers.embedding import FeatureEmbedding
@@ -394,7 +394,7 @@ class ModelConformance:
         trainer = Trainer(
             model,
             self.losses(model),
-            Equal(model.manifest.dataset.task_names, BalancerConfig()),
+            Equal(TaskInfo(model.manifest.dataset.task_names), BalancerConfig()),
             OptimizerGroups(
                 {"default": OptimizerSpec(learning_rate=0.02)},
                 model.variable_groups(),

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import LossWeighting, TaskStats
+from tfmtl.balance.base import Balancer, TaskStats
 from tfmtl.data.read import Batch
+from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.losses.task import TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
+from tfmtl.training.gradients import (
+    Forward,
+    Found,
+    OfLastWeights,
+    step_gradients,
+)
+from tfmtl.training.shared import SharedVariables
 
 
 class StepSums(NamedTuple):
@@ -77,7 +85,7 @@ class Trainer(tf.Module):
         self,
         model: MultiTaskModel,
         losses: TaskLosses,
-        balancer: LossWeighting,
+        balancer: Balancer,
         optimizers: OptimizerGroups,
     ) -> None:
         super().__init__(name="trainer")
@@ -85,7 +93,28 @@ class Trainer(tf.Module):
         self.losses = losses
         self.balancer = balancer
         self.optimizers = optimizers
+        self.variables_shared = SharedVariables(
+            model.variable_groups(), optimizers.variables_in_order
+        )
+        self._gradients = step_gradients(balancer, self.variables_shared)
+        self._every = getattr(balancer.config, "every", 1)
+        self._last = self._last_weights()
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
+        self._eager_step = tf.function(self.train_step, autograph=False)
+
+    def _last_weights(self) -> Any:
+        """How a step between two solutions is differentiated; None where all solve."""
+        if self._every == 1:
+            return None
+        config: Any = self.balancer.config
+        groups = len(self.variables_shared.groups(config))
+        # Attribute of the balancer, so that checkpoints hold it.
+        self.balancer.last_weights = self.balancer.state(
+            "last_weights", tf.ones([groups, self.balancer.count])
+        )
+        return OfLastWeights(
+            self.balancer, self.variables_shared, self.balancer.last_weights
+        )
 
     def all_finite(self) -> bool:
         """Whether every variable is a number: a loss may still be one when a gradient
@@ -96,9 +125,7 @@ class Trainer(tf.Module):
         return bool(tf.reduce_all(finite))
 
     def train_step(self, batch: Batch) -> StepSums:
-        """One update of all variables.
-
-            w = balancer(L),   total = sum_t w_t L_t + penalties
+        """One update of all variables: forward, the balancer's gradients, optimizers.
 
         Args:
             batch: B rows.
@@ -106,20 +133,40 @@ class Trainer(tf.Module):
         Returns:
             The sums of this one step.
         """
-        with tf.GradientTape() as tape:
-            losses, present, penalty = forward(self.model, self.losses, batch)
-            weights = self.balancer.weigh(TaskStats(losses, present, self.model.step))
-            total = tf.reduce_sum(tf.stop_gradient(weights) * losses) + penalty
-        variables = self.optimizers.variables_in_order
-        self.optimizers.apply(tape.gradient(total, variables))
+        if tf.executing_eagerly():
+            sums: StepSums = self._eager_step(batch)
+            return sums
+        if self._last is None:
+            return self._step(batch, self._gradients)
+        solving = self.model.step % self._every == 0
+        chosen: StepSums = tf.cond(
+            solving,
+            lambda: self._step(batch, self._gradients, keep=True),
+            lambda: self._step(batch, self._last),
+        )
+        return chosen
+
+    def _step(self, batch: Batch, gradients: Any, keep: bool = False) -> StepSums:
+        losses, present, penalty = forward(self.model, self.losses, batch)
+        stats = TaskStats(losses, present, tf.convert_to_tensor(self.model.step))
+        passed = Forward(tf.unstack(losses), penalty, self.model.cut(), stats)
+        found: Found = gradients(passed)
+        if keep:
+            self.balancer.last_weights.assign(found.group_weights)
+        self.optimizers.apply(found.gradients)
+        if self.balancer.needs_new_losses:
+            with frozen_statistics():
+                after, *_ = forward(self.model, self.losses, batch)
+            self.balancer.after_update(found.stats, after)
         self.model.step.assign_add(1)
+        finite = tf.math.is_finite(tf.reduce_sum(losses) + penalty)
         return StepSums(
             steps=tf.constant(1, tf.int64),
             losses=losses,
             present=tf.cast(present, tf.float32),
-            weights=weights,
+            weights=found.weights,
             penalty=penalty,
-            finite=tf.math.is_finite(total),
+            finite=finite & tf.reduce_all(tf.math.is_finite(found.weights)),
         )
 
     def _train_chunk(self, iterator: Any, steps: Any) -> StepSums:

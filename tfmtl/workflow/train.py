@@ -194,11 +194,12 @@ def _fit(
     reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
     # A refit repeats the chosen run's learning rates: planned on its training rows.
     chosen = build.make_reader(experiment, manifest, directory, "train", train=True)
-    planned = spec.steps or spec.epochs * chosen.batches_per_epoch
+    per_epoch = chosen.batches_per_epoch
+    planned = spec.steps or spec.epochs * per_epoch
     model = build.make_model(experiment, manifest, directory)
     for line in model.notes():
         listener.note(line)
-    trainer = build.make_trainer(experiment, model, planned)
+    trainer = build.make_trainer(experiment, model, planned, per_epoch)
     evaluator = None
     if refit_steps is None:
         evaluator = SplitEvaluator(

@@ -7,11 +7,19 @@ import pydantic
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.balance import BALANCERS, BalancerConfig, Equal, Fixed, TaskStats, catalogue
+from tfmtl.balance import (
+    BALANCERS,
+    BalancerConfig,
+    Equal,
+    Fixed,
+    TaskInfo,
+    TaskStats,
+    catalogue,
+)
 from tfmtl.balance.fixed import FixedConfig
 from tfmtl.errors import ConfigError
 
-TASKS = ("click", "like", "buy")
+TASKS = TaskInfo(("click", "like", "buy"))
 STATS = TaskStats(
     tf.constant([3.0, 0.5, 9.0]), tf.constant([True, False, True]), tf.constant(4)
 )
@@ -26,7 +34,9 @@ def test_equal_weighs_1() -> None:
 def test_fixed_follows_the_names_and_defaults_to_1() -> None:
     config = FixedConfig(weights={"buy": 0.25, "click": 2.0})
     np.testing.assert_array_equal(Fixed(TASKS, config).weigh(STATS), [2, 1, 0.25])
-    np.testing.assert_array_equal(Fixed(TASKS[::-1], config).weigh(STATS), [0.25, 1, 2])
+    np.testing.assert_array_equal(
+        Fixed(TaskInfo(TASKS.names[::-1]), config).weigh(STATS), [0.25, 1, 2]
+    )
 
 
 def test_fixed_refuses_unknown_tasks_and_bad_weights() -> None:

@@ -1,0 +1,261 @@
+"""Steps by the kind of balancer: who gets which gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conformance.catalogue import ENTRIES
+from tfmtl._keras import tf
+from tfmtl.balance import (
+    BalancerConfig,
+    CutCombination,
+    Equal,
+    GradientCombination,
+    GradientConfig,
+    GradientWeighting,
+    TaskInfo,
+)
+from tfmtl.balance.gram import weighted_sum
+from tfmtl.models import MODELS
+from tfmtl.optim import OptimizerGroups
+from tfmtl.schema.experiment import OptimizerSpec
+from tfmtl.testing.conformance import ModelConformance
+from tfmtl.training.trainer import Trainer, forward
+
+NAMES = ("SharedBottom", "MMoE", "STAR", "ExpertFusion")
+WEIGHTS = np.array([0.5, -2.0, 3.0])
+
+
+class Constant(GradientWeighting):
+    """Weights that the Gram matrix does not move; remembers it."""
+
+    def prepare(self, groups: int) -> None:
+        start = tf.zeros([groups, self.count, self.count], tf.float64)
+        self.gramian = self.state("gramian", start)
+
+    def solve(self, gramian: Any, chosen: Any, group: int, stats: Any) -> Any:
+        return tf.gather(tf.constant(WEIGHTS), chosen)
+
+    def weigh(self, stats: Any) -> Any:
+        self.gramian.assign(stats.gramian)
+        return super().weigh(stats)
+
+
+class ConstantCombination(GradientCombination):
+    """The same weights, by the protocol of whole gradients."""
+
+    def combine(self, stats: Any, gradients: Any) -> Any:
+        weights = tf.constant(WEIGHTS, tf.float32)
+        return [weighted_sum(g, weights) for g in gradients], weights
+
+
+class ConstantCut(CutCombination):
+    """The same weights, at the cut."""
+
+    def combine(self, stats: Any, values: Any, gradients: Any) -> Any:
+        weights = tf.constant(WEIGHTS, tf.float32)
+        return [tf.tensordot(weights, g, 1) for g in gradients], weights
+
+
+def suite(name: str) -> Any:
+    entry: dict[str, Any] = {"model": MODELS[name], **ENTRIES[name]}
+    return type("Suite", (ModelConformance,), entry)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request: Any) -> Any:
+    return stirred(request.param)
+
+
+@pytest.fixture(scope="module")
+def mmoe() -> Any:
+    return stirred("MMoE")
+
+
+def stirred(name: str) -> Any:
+    """A model with every variable moved off its start."""
+    made = suite(name).make()
+    draw = np.random.default_rng(0)
+    for variable in made.trainable_variables:
+        variable.assign_add(draw.normal(0, 0.1, variable.shape))
+    return made
+
+
+def trainer_of(model: Any, kind: Any, **config: Any) -> Trainer:
+    optimizers = OptimizerGroups(
+        {"default": OptimizerSpec(class_name="SGD", learning_rate=1.0)},
+        model.variable_groups(),
+        10,
+    )
+    return Trainer(
+        model,
+        ModelConformance.losses(model),
+        kind(TaskInfo(model.manifest.dataset.task_names), kind.Config(**config)),
+        optimizers,
+    )
+
+
+def moves(trainer: Trainer, batch: Any, steps: int = 1) -> dict[str, np.ndarray]:
+    """How far each variable moves by SGD at rate 1: the gradient's opposite."""
+    variables = [*trainer.model.trainable_variables]
+    others = [trainer.model.step, *trainer.model.non_trainable_variables]
+    before = [v.numpy() for v in (*variables, *others)]
+    for _ in range(steps):
+        trainer.train_step(batch)
+    moved = {v.name: b - v.numpy() for v, b in zip(variables, before)}
+    for variable, old in zip((*variables, *others), before):
+        variable.assign(old)
+    return moved
+
+
+def per_task(model: Any, batch: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Dense gradients of each task's loss and of the penalty, by a tape."""
+    variables = model.trainable_variables
+    kept = [v.numpy() for v in model.non_trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+        losses, _, penalty = forward(model, ModelConformance.losses(model), batch)
+        targets = [*tf.unstack(losses), penalty]
+    for variable, old in zip(model.non_trainable_variables, kept):
+        variable.assign(old)
+    found = []
+    for target in targets:
+        gradients = tape.gradient(target, variables, unconnected_gradients="zero")
+        found.append(
+            {
+                v.name: tf.convert_to_tensor(g).numpy()
+                for v, g in zip(variables, gradients)
+            }
+        )
+    return found[:-1], found[-1]
+
+
+def kinds(model: Any) -> dict[str, str]:
+    groups = model.variable_groups()
+    return {v.name: g.partition("/")[0] for g, vs in groups.items() for v in vs}
+
+
+def expected(model: Any, batch: Any, plain: tuple[str, ...] = ()) -> dict[str, Any]:
+    tasks, penalty = per_task(model, batch)
+    kind = kinds(model)
+    wanted = {}
+    for name in penalty:
+        weigh = kind[name] in ("shared", "embedding") and kind[name] not in plain
+        weights = WEIGHTS if weigh else np.ones(3)
+        wanted[name] = sum(w * g[name] for w, g in zip(weights, tasks)) + penalty[name]
+    return wanted
+
+
+def assert_moves(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, gradient in wanted.items():
+        np.testing.assert_allclose(
+            found[name], gradient, rtol=2e-4, atol=2e-6, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (Constant, {}),
+        (Constant, {"gradients": "representation"}),
+        (ConstantCut, {}),
+    ],
+    ids=["full", "representation", "cut"],
+)
+def test_shared_variables_get_the_weighted_sum_and_others_their_own_gradient(
+    model: Any, kind: Any, config: dict[str, Any]
+) -> None:
+    batch = ModelConformance.tiny().batch
+    found = moves(trainer_of(model, kind, **config), batch)
+    assert_moves(found, expected(model, batch))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (Constant, {"granularity": "tensor"}),
+        (Constant, {"granularity": "layer"}),
+        (Constant, {"probe": "last_shared"}),
+        (Constant, {"gradients": "full", "embedding": "sum"}),
+        (Constant, {"gradients": "representation", "embedding": "sum"}),
+        (ConstantCombination, {}),
+    ],
+    ids=["tensor", "layer", "last", "sum", "sum_at_cut", "combination"],
+)
+def test_settings_change_what_is_compared_not_who_gets_what(
+    mmoe: Any, kind: Any, config: dict[str, Any]
+) -> None:
+    batch = ModelConformance.tiny().batch
+    found = moves(trainer_of(mmoe, kind, **config), batch)
+    plain = ("embedding",) if config.get("embedding") == "sum" else ()
+    assert_moves(found, expected(mmoe, batch, plain))
+
+
+def test_equal_weights_are_the_gradient_of_the_sum(model: Any) -> None:
+    batch = ModelConformance.tiny().batch
+    tasks, penalty = per_task(model, batch)
+    wanted = {n: sum(g[n] for g in tasks) + penalty[n] for n in penalty}
+    assert_moves(moves(trainer_of(model, Equal), batch), wanted)
+
+
+def test_the_gram_matrix_is_that_of_the_probed_variables(mmoe: Any) -> None:
+    batch = ModelConformance.tiny().batch
+    tasks, _ = per_task(mmoe, batch)
+    kind = kinds(mmoe)
+    for probe, compared in (
+        ("shared", ("shared",)),
+        ("shared+embedding", ("shared", "embedding")),
+    ):
+        trainer = trainer_of(mmoe, Constant, probe=probe)
+        moves(trainer, batch)
+        names = [n for n in kind if kind[n] in compared]
+        flat = np.stack([np.concatenate([g[n].ravel() for n in names]) for g in tasks])
+        np.testing.assert_allclose(
+            trainer.balancer.gramian[0], flat @ flat.T, rtol=1e-4, atol=1e-9
+        )
+
+
+def test_between_solutions_the_last_weights_serve(mmoe: Any) -> None:
+    batch = ModelConformance.tiny().batch
+    every = trainer_of(mmoe, Constant, every=2)
+    each = trainer_of(mmoe, Constant)
+    assert_moves(moves(every, batch, steps=3), moves(each, batch, steps=3))
+    np.testing.assert_allclose(every.balancer.last_weights, WEIGHTS[None], rtol=1e-6)
+    every.balancer.last_weights.assign([[1.0, 1.0, 1.0]])
+    mmoe.step.assign(1)
+    tasks, penalty = per_task(mmoe, batch)
+    wanted = {n: sum(g[n] for g in tasks) + penalty[n] for n in penalty}
+    assert_moves(moves(every, batch), wanted)
+    mmoe.step.assign(0)
+
+
+def test_a_task_without_labels_is_left_out() -> None:
+    model = suite("SharedBottom").make()
+    batch = ModelConformance.tiny().batch
+    hidden = batch._replace(mask=batch.mask & tf.constant([True, False, True]))
+    trainer = trainer_of(model, Constant)
+    np.testing.assert_array_equal(
+        trainer.train_step(hidden).weights, WEIGHTS * [1, 0, 1]
+    )
+
+
+def test_bfloat16_solves_on_float32_gradients() -> None:
+    class Half(suite("MMoE")):  # type: ignore[misc]
+        precision = "bfloat16"
+
+    batch = ModelConformance.tiny().batch
+    made = Half.make()
+    sums = trainer_of(made, Constant, gradients="representation").train_step(batch)
+    np.testing.assert_array_equal(sums.weights, WEIGHTS.astype("f4"))
+    assert bool(sums.finite)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs `gradients: full`"):
+        GradientConfig(granularity="tensor", gradients="representation")
+    model = suite("SharedBottom").make()
+    with pytest.raises(Exception, match="fits no shared variable"):
+        trainer_of(model, Constant, probe="last_shared", last_shared="nowhere")
+    assert BalancerConfig() == BalancerConfig()
