@@ -170,6 +170,15 @@ class Balancer(tf.Module):
             )
         return [values.get(t, default) for t in self.tasks.names]
 
+    def number_of(self, task: str, setting: str) -> int:
+        """The number of a task that a setting names.
+
+        Raises:
+            ConfigError: There is no such task.
+        """
+        self.by_task({task: 0.0}, 0.0, setting)
+        return self.tasks.names.index(task)
+
     def state(self, name: str, values: Any) -> Any:
         """A variable of the balancer's, which checkpoints hold.
 
@@ -287,12 +296,13 @@ class GradientCombination(Balancer):
     backward_passes = "T"
     config: Any
 
-    def prepare(self, variables: Sequence[Any]) -> None:
+    def prepare(self, variables: Sequence[Any], tables: Sequence[bool]) -> None:
         """Called once, before the first step, so that state of the variables' shapes
         can be made.
 
         Args:
             variables: The shared variables, in the order of `combine`'s gradients.
+            tables: Which of them are embedding tables.
         """
 
     def combine(self, stats: TaskStats, gradients: Sequence[Sequence[Any]]) -> Any:

@@ -22,9 +22,7 @@ def random_orders(seed: int, step: Any, group: int, count: int, chosen: Any) -> 
         [n, n] int32 places among the chosen; a task is in its own order too.
     """
     start = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
-    drawn = tf.random.stateless_uniform(
-        [count, count], tf.random.fold_in(start, group)
-    )
+    drawn = tf.random.stateless_uniform([count, count], tf.random.fold_in(start, group))
     drawn = tf.gather(tf.gather(drawn, chosen), chosen, axis=1)
     return tf.argsort(drawn, axis=1)
 
