@@ -237,7 +237,7 @@ class GradientWeighting(Balancer):
     of the problem and weigh 0 in this step: many solvers divide by norms.
     """
 
-    Config = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient weighting"
     backward_passes = "T"
     config: Any
@@ -291,7 +291,7 @@ VANISHED = 1e-12
 class GradientCombination(Balancer):
     """A balancer that needs the tasks' gradients themselves."""
 
-    Config = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient combination"
     backward_passes = "T"
     config: Any
