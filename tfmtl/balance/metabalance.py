@@ -21,7 +21,7 @@ from tfmtl.balance.solvers import norms_of
 def metabalance_weights(
     magnitudes: Any, target: Any, strategy: str, relax: float
 ) -> Any:
-    """w_t = 1 + r (m_target / m_t - 1) where the strategy holds, else 1.
+    """w_t = r m_target / m_t + 1 - r where the strategy holds, else 1.
 
     Args:
         magnitudes: [n] m_t, positive.
@@ -37,7 +37,8 @@ def metabalance_weights(
         holds &= magnitudes > target
     elif strategy == "B":
         holds &= magnitudes < target
-    moved = 1.0 + relax * (target / magnitudes - 1.0)
+    # Not 1 + r (ratio - 1), which loses a ratio of 1e-15 where r = 1.
+    moved = relax * (target / magnitudes) + (1.0 - relax)
     return tf.where(holds, moved, tf.ones_like(moved))
 
 

@@ -98,15 +98,10 @@ def test_the_barrier_problem_is_stationary() -> None:
 
 
 def test_without_damping_newton_leaves_the_positive_numbers() -> None:
-    matrix = np.array([[400.0, 0.0], [0.0, 1.0]])
+    matrix = 2 * np.array([[100.0, 9.0], [9.0, 1.0]])
     start = np.full(2, 1 / np.sqrt(2))
     hessian = matrix + np.diag(1 / start**2)
     full = start - np.linalg.solve(hessian, matrix @ start - 1 / start)
-    assert full.min() > 0  # Diagonal problems are harmless ...
-    matrix = np.array([[1.0, 0.999], [0.999, 1.0]]) * np.outer([30, 0.1], [30, 0.1])
-    hessian = matrix + np.diag(1 / start**2)
-    full = start - np.linalg.solve(hessian, matrix @ start - 1 / start)
+    assert full.min() < 0
     found = minimise_with_barrier(tf.constant(matrix)).numpy()
     np.testing.assert_allclose(found * (matrix @ found), 1.0, atol=1e-9)
-    # ... and one step is not the answer.
-    assert not np.allclose(full * (matrix @ full), 1.0, atol=0.1)
