@@ -143,9 +143,12 @@ def _parts() -> Iterator[str]:
             nested = _NESTED[name]
             yield from _class(nested, _title(nested), _doc(nested))
     yield "## Settings of the balancers\n"
+    yield "Balancers that look at the tasks' gradients share these, with these\ndefaults where their own table has no others:\n"
+    yield _table(balance.GradientConfig)
     for name, balancer in balance.BALANCERS.items():
         text = _first_line(balancer)
-        yield from _class(balancer.Config, f"`balancer.class: {name}`", text)
+        title = f"`balancer.class: {name}`"
+        yield from _class(balancer.Config, title, text, _as_all(balancer.Config))
 
 
 def _class(
@@ -180,6 +183,16 @@ def _first_line(found: type) -> str:
 
 def _shared_names() -> frozenset[str]:
     return frozenset(models.ModelConfig.model_fields)
+
+
+def _as_all(config: type[pydantic.BaseModel]) -> frozenset[str]:
+    """Settings that a balancer has as all on gradients have them."""
+    if not issubclass(config, balance.GradientConfig):
+        return frozenset()
+    shared = balance.GradientConfig.model_fields
+    return frozenset(
+        n for n, field in shared.items() if repr(field) == repr(config.model_fields[n])
+    )
 
 
 def _table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl.balance.aligned_mtl import AlignedMTL
 from tfmtl.balance.base import (
     Balancer,
     BalancerConfig,
@@ -13,9 +14,38 @@ from tfmtl.balance.base import (
     TaskInfo,
     TaskStats,
 )
+from tfmtl.balance.cagrad import CAGrad
+from tfmtl.balance.db_mtl import DBMTL
+from tfmtl.balance.dcb import DCB
 from tfmtl.balance.fixed import Equal, Fixed
+from tfmtl.balance.graddrop import GradDrop
+from tfmtl.balance.gradvac import GradVac
+from tfmtl.balance.imtl import IMTL, IMTLG
+from tfmtl.balance.metabalance import MetaBalance
+from tfmtl.balance.mgda import MGDA, MGDAUB
+from tfmtl.balance.nash_mtl import NashMTL
+from tfmtl.balance.pcgrad import PCGrad
+from tfmtl.balance.pe_ltr import PELTR
 
-BALANCERS: dict[str, type[Balancer]] = {"Equal": Equal, "Fixed": Fixed}
+BALANCERS: dict[str, type[Balancer]] = {
+    "Equal": Equal,
+    "Fixed": Fixed,
+    # From gradients.
+    "Aligned-MTL": AlignedMTL,
+    "CAGrad": CAGrad,
+    "DB-MTL": DBMTL,
+    "DCB": DCB,
+    "GradDrop": GradDrop,
+    "GradVac": GradVac,
+    "IMTL": IMTL,
+    "IMTL-G": IMTLG,
+    "MGDA": MGDA,
+    "MGDA-UB": MGDAUB,
+    "MetaBalance": MetaBalance,
+    "Nash-MTL": NashMTL,
+    "PCGrad": PCGrad,
+    "PE-LTR": PELTR,
+}
 """Name in an experiment file to class."""
 
 
@@ -35,15 +65,29 @@ def catalogue() -> list[dict[str, str]]:
 
 __all__ = [
     "BALANCERS",
+    "DBMTL",
+    "DCB",
+    "IMTL",
+    "IMTLG",
+    "MGDA",
+    "MGDAUB",
+    "PELTR",
+    "AlignedMTL",
     "Balancer",
     "BalancerConfig",
+    "CAGrad",
     "CutCombination",
     "Equal",
     "Fixed",
+    "GradDrop",
+    "GradVac",
     "GradientCombination",
     "GradientConfig",
     "GradientWeighting",
     "LossWeighting",
+    "MetaBalance",
+    "NashMTL",
+    "PCGrad",
     "TaskInfo",
     "TaskStats",
     "catalogue",

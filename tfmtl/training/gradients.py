@@ -75,6 +75,18 @@ def differentiate(
     return found
 
 
+def _sum(gradients: Sequence[Any], weights: Any) -> Any:
+    """The sum over tasks, weighted where there are weights."""
+    return add(gradients) if weights is None else weighted_sum(gradients, weights)
+
+
+def _weighted(losses: Sequence[Any], weights: Any) -> Any:
+    """sum_t w_t L_t, through which no gradient reaches the weights."""
+    if weights is None:
+        return tf.add_n(list(losses))
+    return tf.add_n([weights[t] * loss for t, loss in enumerate(losses)])
+
+
 class StepGradients:
     """Base of the ways to differentiate a step.
 
@@ -94,6 +106,11 @@ class StepGradients:
             forward: Its forward pass, in the graph that is being built.
         """
         raise NotImplementedError
+
+    def _own(self, stats: TaskStats, weights: Any) -> Any:
+        """Weights [T] of the losses that unbalanced variables descend, or None."""
+        own = self.balancer.own_weights(stats, weights)
+        return None if own is None else tf.stop_gradient(own)
 
     def _with_penalty(self, gradients: Sequence[Any], forward: Forward) -> list[Any]:
         """Adds the penalties' own gradient, which no balancer weighs."""
@@ -136,23 +153,31 @@ class OfGradients(StepGradients):
         shared, rest = self.variables.shared, self.variables.rest
         passes = [differentiate([x], [*shared, *rest]) for x in forward.losses]
         per_task = list(zip(*passes))  # variable by task
-        plain = [add(g) for g in per_task[len(shared) :]]
-        per_task = per_task[: len(shared)]
-        combined, *told = self._combine(per_task, forward.stats)
-        gradients = self._joined(combined, plain)
-        return Found(self._with_penalty(gradients, forward), *told)
+        mine = per_task[: len(shared)]
+        balanced, weights, stats, *more = self._combine(mine, forward.stats)
+        own = self._own(stats, weights)
+        gradients = self._joined(
+            [
+                balanced[i] if i in balanced else _sum(g, own)
+                for i, g in enumerate(mine)
+            ],
+            [_sum(g, own) for g in per_task[len(shared) :]],
+        )
+        return Found(self._with_penalty(gradients, forward), weights, stats, *more)
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
+        """Place of each balanced variable to its gradient, then what `Found` says."""
         config: GradientConfig = self.balancer.config
         groups = self.variables.groups(config)
         grams = [gram_matrix([per_task[i] for i in group]) for group in groups]
         stats = stats._replace(gramian=tf.stack(grams))
         weights = tf.stop_gradient(self.balancer.weigh(stats))  # [G, T]
         group_of = self.variables.group_of_each(config)
-        combined = [
-            add(g) if group is None else weighted_sum(g, weights[group])
-            for g, group in zip(per_task, group_of)
-        ]
+        combined = {
+            i: weighted_sum(per_task[i], weights[group])
+            for i, group in enumerate(group_of)
+            if group is not None
+        }
         return combined, tf.reduce_mean(weights, axis=0), stats, weights
 
 
@@ -162,17 +187,16 @@ class OfCombination(OfGradients):
     def __init__(self, balancer: Any, variables: SharedVariables) -> None:
         super().__init__(balancer, variables)
         self._balanced = variables.balanced(balancer.config)
-        balancer.prepare([variables.shared[i] for i in self._balanced])
+        balancer.prepare(
+            [variables.shared[i] for i in self._balanced],
+            [variables.is_table[i] for i in self._balanced],
+        )
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         mine = [per_task[i] for i in self._balanced]
         stats = stats._replace(gramian=gram_matrix(mine)[None])
         combined, weights = self.balancer.combine(stats, mine)
-        by_place = dict(zip(self._balanced, combined))
-        joined = [
-            by_place[i] if i in by_place else add(g) for i, g in enumerate(per_task)
-        ]
-        return joined, weights, stats
+        return dict(zip(self._balanced, combined)), weights, stats
 
 
 class OfCut(StepGradients):
@@ -193,13 +217,14 @@ class OfCut(StepGradients):
             [tf.zeros_like(z) if p[i] is None else p[i] for p in passes]
             for i, z in enumerate(cut)
         ]
-        plain = [add([p[len(cut) + i] for p in passes]) for i in range(len(rest))]
+        seeds, weights, stats, *more = self._combine(cut, at_cut, forward.stats)
+        own = self._own(stats, weights)
+        plain = [_sum([p[len(cut) + i] for p in passes], own) for i in range(len(rest))]
         # What is no task's own may lie before the cut: a scenario's layers in a trunk.
-        summed = [tf.add_n(g) for g in at_cut]
+        summed = [_sum(g, own) for g in at_cut]
         plain = [add(p) for p in zip(plain, differentiate(cut, rest, summed))]
-        seeds, *told = self._combine(cut, at_cut, forward.stats)
         gradients = self._joined(self._shared(cut, seeds, summed), plain)
-        return Found(self._with_penalty(gradients, forward), *told)
+        return Found(self._with_penalty(gradients, forward), weights, stats, *more)
 
     def _combine(
         self, cut: Sequence[Any], at_cut: Sequence[Any], stats: TaskStats
@@ -251,7 +276,8 @@ class OfLastWeights(StepGradients):
 
     def __call__(self, forward: Forward) -> Found:
         cut, rest = forward.cut, self.variables.rest
-        total = tf.add_n(list(forward.losses))
+        mean = tf.reduce_mean(self.weights, axis=0)
+        total = _weighted(forward.losses, self._own(forward.stats, mean))
         own = differentiate([total], [*cut, *rest], hold=cut)
         summed = [
             tf.zeros_like(z) if g is None else g for z, g in zip(cut, own[: len(cut)])
@@ -263,14 +289,11 @@ class OfLastWeights(StepGradients):
             places = [i for i, g in enumerate(groups) if g == group]
             target = total
             if group is not None:
-                target = tf.add_n(
-                    [self.weights[group, t] * x for t, x in enumerate(forward.losses)]
-                )
+                target = _weighted(forward.losses, self.weights[group])
             found = differentiate([target], [self.variables.shared[i] for i in places])
             shared.update(zip(places, found))
         gradients = self._joined([shared[i] for i in range(len(groups))], plain)
-        weights = tf.reduce_mean(self.weights, axis=0)
-        return Found(self._with_penalty(gradients, forward), weights, forward.stats)
+        return Found(self._with_penalty(gradients, forward), mean, forward.stats)
 
 
 def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradients:
