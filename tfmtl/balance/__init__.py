@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl.balance.adatask import AdaTask
 from tfmtl.balance.base import (
     Balancer,
     BalancerConfig,
@@ -13,9 +14,31 @@ from tfmtl.balance.base import (
     TaskInfo,
     TaskStats,
 )
+from tfmtl.balance.dwa import DWA
+from tfmtl.balance.famo import FAMO
 from tfmtl.balance.fixed import Equal, Fixed
+from tfmtl.balance.geometric_loss import GeometricLoss
+from tfmtl.balance.gradnorm import GradNorm
+from tfmtl.balance.imtl_l import ImtlL
+from tfmtl.balance.log_loss import LogLoss
+from tfmtl.balance.random_weights import RandomWeights
+from tfmtl.balance.stch import STCH
+from tfmtl.balance.uncertainty import Uncertainty
 
-BALANCERS: dict[str, type[Balancer]] = {"Equal": Equal, "Fixed": Fixed}
+BALANCERS: dict[str, type[Balancer]] = {
+    "Equal": Equal,
+    "Fixed": Fixed,
+    "Uncertainty": Uncertainty,
+    "DWA": DWA,
+    "GradNorm": GradNorm,
+    "IMTL-L": ImtlL,
+    "FAMO": FAMO,
+    "STCH": STCH,
+    "GeometricLoss": GeometricLoss,
+    "LogLoss": LogLoss,
+    "RandomWeights": RandomWeights,
+    "AdaTask": AdaTask,
+}
 """Name in an experiment file to class."""
 
 
@@ -35,16 +58,26 @@ def catalogue() -> list[dict[str, str]]:
 
 __all__ = [
     "BALANCERS",
+    "DWA",
+    "FAMO",
+    "STCH",
+    "AdaTask",
     "Balancer",
     "BalancerConfig",
     "CutCombination",
     "Equal",
     "Fixed",
+    "GeometricLoss",
+    "GradNorm",
     "GradientCombination",
     "GradientConfig",
     "GradientWeighting",
+    "ImtlL",
+    "LogLoss",
     "LossWeighting",
+    "RandomWeights",
     "TaskInfo",
     "TaskStats",
+    "Uncertainty",
     "catalogue",
 ]
