@@ -111,5 +111,7 @@ class GradNorm(LossWeighting):
         old = tf.gather(weights, chosen)
         slope = gradnorm_slope(old, norms, ratios, self.config.alpha)
         new = tf.maximum(old - self.config.learning_rate * slope, self.config.minimum)
-        new *= tf.reduce_sum(old) / tf.maximum(tf.reduce_sum(new), EPSILON)
+        # What the resting ones leave of T: rounding errors do not add up over steps.
+        total = self.count - (tf.reduce_sum(weights) - tf.reduce_sum(old))
+        new *= total / tf.maximum(tf.reduce_sum(new), EPSILON)
         return tf.tensor_scatter_nd_update(weights, chosen[:, None], new)
