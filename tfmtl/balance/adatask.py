@@ -99,7 +99,7 @@ class AdaTask(GradientCombination):
         self.updates = self.state("updates", tf.zeros([self.count]))
         self.slots: list[list[Any]] = []
 
-    def prepare(self, variables: Sequence[Any]) -> None:
+    def prepare(self, variables: Sequence[Any], tables: Sequence[bool]) -> None:
         adagrad = self.config.kind == "adagrad"
         start = self.config.initial_accumulator if adagrad else 0.0
         self.slots = [

@@ -17,12 +17,13 @@ settings. State is in variables, so that a checkpoint has it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from tfmtl._keras import tf
+from tfmtl.errors import ConfigError
 from tfmtl.schema.base import Spec
 
 
@@ -139,6 +140,27 @@ class Balancer(tf.Module):
         """T."""
         return len(self.tasks.names)
 
+    def by_task(
+        self, values: Mapping[str, float], default: float, setting: str
+    ) -> list[float]:
+        """A setting of each task, in the order of the tasks.
+
+        Args:
+            values: Task to value.
+            default: Of tasks not named.
+            setting: What to call it in an error.
+
+        Raises:
+            ConfigError: It names a task that there is not.
+        """
+        unknown = sorted(set(values) - set(self.tasks.names))
+        if unknown:
+            raise ConfigError(
+                f"`balancer.config.{setting}` names {unknown}; tasks: "
+                f"{list(self.tasks.names)}"
+            )
+        return [values.get(t, default) for t in self.tasks.names]
+
     def state(self, name: str, values: Any) -> Any:
         """A variable of the balancer's, which checkpoints hold.
 
@@ -193,7 +215,7 @@ class GradientWeighting(Balancer):
     of the problem and weigh 0 in this step: many solvers divide by norms.
     """
 
-    Config = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient weighting"
     backward_passes = "T"
     config: Any
@@ -247,7 +269,7 @@ VANISHED = 1e-12
 class GradientCombination(Balancer):
     """A balancer that needs the tasks' gradients themselves."""
 
-    Config = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient combination"
     backward_passes = "T"
     replaces_optimizer: ClassVar[bool] = False
@@ -256,12 +278,13 @@ class GradientCombination(Balancer):
     penalties are part of what it is given."""
     config: Any
 
-    def prepare(self, variables: Sequence[Any]) -> None:
+    def prepare(self, variables: Sequence[Any], tables: Sequence[bool]) -> None:
         """Called once, before the first step, so that state of the variables' shapes
         can be made.
 
         Args:
             variables: The shared variables, in the order of `combine`'s gradients.
+            tables: Which of them are embedding tables.
         """
 
     def combine(self, stats: TaskStats, gradients: Sequence[Sequence[Any]]) -> Any:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
-from tfmtl.balance.by_task import by_task
 from tfmtl.balance.logs import EPSILON
 
 
@@ -87,7 +86,7 @@ class FAMO(LossWeighting):
         self.first = self.state("first_moment", zeros)
         self.second = self.state("second_moment", zeros)
         self.steps = self.state("steps", zeros)
-        bounds = by_task(tasks, config.minimum, 0.0, "minimum")
+        bounds = self.by_task(config.minimum, 0.0, "minimum")
         self._minimum = tf.constant(bounds, tf.float32)
 
     def _gaps(self, losses: Any) -> Any:

@@ -8,7 +8,6 @@ from pydantic import field_validator
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
-from tfmtl.balance.by_task import by_task
 
 
 class Equal(LossWeighting):
@@ -44,7 +43,7 @@ class Fixed(LossWeighting):
 
     def __init__(self, tasks: TaskInfo, config: FixedConfig) -> None:
         super().__init__(tasks, config)
-        self._weights = by_task(tasks, config.weights, 1.0, "weights")
+        self._weights = self.by_task(config.weights, 1.0, "weights")
 
     def weigh(self, stats: TaskStats) -> Any:
         return tf.constant(self._weights, stats.losses.dtype)

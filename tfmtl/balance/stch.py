@@ -9,7 +9,6 @@ from pydantic import Field, field_validator
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
-from tfmtl.balance.by_task import by_task
 from tfmtl.balance.logs import inverse, safe_log, usable
 
 
@@ -90,9 +89,9 @@ class STCH(LossWeighting):
         self.passed = self.state("passed", tf.constant(0, tf.int64))
         self.sums = self.state("sums", tf.zeros([self.count]))
         self.counts = self.state("counts", tf.zeros([self.count]))
-        chosen = by_task(tasks, config.preference, 1.0, "preference")
+        chosen = self.by_task(config.preference, 1.0, "preference")
         self._preference = tf.constant([c / sum(chosen) for c in chosen], tf.float32)
-        ideal = by_task(tasks, config.ideal, 0.0, "ideal")
+        ideal = self.by_task(config.ideal, 0.0, "ideal")
         self._ideal = tf.constant(ideal, tf.float32)
 
     def weigh(self, stats: TaskStats) -> Any:

@@ -84,7 +84,8 @@ class Decider:
         if isinstance(made, GradientWeighting):
             made.prepare(1)
         if isinstance(made, GradientCombination):
-            made.prepare([tf.Variable(tf.zeros([ROWS, WIDTH]), name="shared/kernel")])
+            variable = tf.Variable(tf.zeros([ROWS, WIDTH]), name="shared/kernel")
+            made.prepare([variable], [False])
 
     def __call__(self, given: Problem) -> Decision:
         """The next step's decision."""

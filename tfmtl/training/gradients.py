@@ -187,7 +187,10 @@ class OfCombination(OfGradients):
     def __init__(self, balancer: Any, variables: SharedVariables) -> None:
         super().__init__(balancer, variables)
         self._balanced = variables.balanced(balancer.config)
-        balancer.prepare([variables.shared[i] for i in self._balanced])
+        balancer.prepare(
+            [variables.shared[i] for i in self._balanced],
+            [variables.is_table[i] for i in self._balanced],
+        )
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         mine = [per_task[i] for i in self._balanced]

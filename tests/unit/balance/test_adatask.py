@@ -21,7 +21,7 @@ class Shared:
     def __init__(self, tasks: TaskInfo = TASKS, **config: Any) -> None:
         self.variable = tf.Variable(np.ones(SHAPE, "f4"), name="table")
         self.balancer = made(AdaTask, tasks, **config)
-        self.balancer.prepare([self.variable])
+        self.balancer.prepare([self.variable], [True])
         self.count = len(tasks.names)
 
     def step(self, gradients: Any, present: Any = None) -> np.ndarray:
