@@ -117,7 +117,8 @@ class AdaTask(GradientCombination):
         present = tf.cast(stats.present, tf.float32)
         self.counts.assign_add(present)
         counts = tf.maximum(tf.convert_to_tensor(self.counts), 1.0)
-        steps, sizes = [], [tf.zeros([self.count])]
+        steps: list[Any] = []
+        sizes = [tf.zeros([self.count])]
         for per_task, slots in zip(gradients, self.slots):
             if all(g is None for g in per_task):
                 steps.append(None)

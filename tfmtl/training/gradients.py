@@ -161,8 +161,8 @@ class OfGradients(StepGradients):
         return Found([add(pair) for pair in zip(gradients, penalty)], *told)
 
     def _with_penalties(
-        self, per_task: Sequence[Any], penalty: list[Any], stats: TaskStats
-    ) -> tuple[Sequence[Any], list[Any]]:
+        self, per_task: list[Any], penalty: list[Any], stats: TaskStats
+    ) -> tuple[list[Any], list[Any]]:
         """What of the penalties' gradients, in the order of all variables, belongs to
         the tasks' gradients of the shared ones: nothing; and what is left."""
         return per_task, penalty
@@ -207,8 +207,8 @@ class OfSteps(OfCombination):
     """Full gradients that the balancer turns into steps, penalties included."""
 
     def _with_penalties(
-        self, per_task: Sequence[Any], penalty: list[Any], stats: TaskStats
-    ) -> tuple[Sequence[Any], list[Any]]:
+        self, per_task: list[Any], penalty: list[Any], stats: TaskStats
+    ) -> tuple[list[Any], list[Any]]:
         """Deals them out to the tasks that have a label, in equal parts."""
         present = tf.cast(stats.present, tf.float32)
         share = present / tf.maximum(tf.reduce_sum(present), 1.0)
@@ -327,7 +327,7 @@ class OfLastWeights(StepGradients):
         return Found(self._with_penalty(gradients, forward), weights, forward.stats)
 
 
-def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[list[Any]]:
+def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[Any]:
     """Means over the replicas of gradients by variable and task."""
     means = iter(mean_over_replicas([g for gradients in per_task for g in gradients]))
     return [[next(means) for _ in gradients] for gradients in per_task]
