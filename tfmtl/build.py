@@ -91,6 +91,7 @@ def make_balancer(experiment: Experiment, steps_per_epoch: int = 1) -> Balancer:
         tuple(t.type for t in experiment.dataset.tasks),
         steps_per_epoch,
         experiment.seed,
+        tuple(t.classes for t in experiment.dataset.tasks),
     )
     balancer: Balancer = found(tasks, config)
     return balancer

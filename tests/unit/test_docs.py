@@ -58,7 +58,8 @@ def write_files(page: str, folder: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["data.md", "python.md", "new_model.md", "new_data.md"]
+    "page",
+    ["data.md", "python.md", "new_model.md", "new_data.md", "balancers.md"],
 )
 def test_the_python_of_a_page_runs(page, folder):
     text = "\n".join(write_files(page, folder))
@@ -67,6 +68,12 @@ def test_the_python_of_a_page_runs(page, folder):
     said: list[str] = []
     doctest.DocTestRunner(verbose=False, optionflags=_FLAGS).run(test, out=said.append)
     assert not said, "".join(said)
+
+
+def test_every_balancer_is_in_a_table():
+    rows = "".join(p.read_text(encoding="utf-8") for p in DOCS.glob("balancers*.md"))
+    missing = [n for n in BALANCERS if not re.search(rf"^\|.*\b{n}\b", rows, re.M)]
+    assert not missing
 
 
 def test_the_model_of_the_page_conforms(folder):

@@ -34,6 +34,7 @@ class TaskInfo:
     Attributes:
         names: Of the T tasks.
         kinds: Type of each, such as `binary`; all binary where empty.
+        classes: Number of classes of each; None, or empty, where it has none.
         steps_per_epoch: For methods that look back over epochs.
         seed: Of methods that draw at random.
     """
@@ -42,15 +43,20 @@ class TaskInfo:
     kinds: tuple[str, ...] = ()
     steps_per_epoch: int = 1
     seed: int = 0
+    classes: tuple[int | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.kinds:
             object.__setattr__(self, "kinds", ("binary",) * len(self.names))
-        if len(self.kinds) != len(self.names):
-            raise ValueError(
-                f"`kinds` must have one entry a task. Received: {self.kinds} for "
-                f"{self.names}"
-            )
+        if not self.classes:
+            object.__setattr__(self, "classes", (None,) * len(self.names))
+        for what in ("kinds", "classes"):
+            found = getattr(self, what)
+            if len(found) != len(self.names):
+                raise ValueError(
+                    f"`{what}` must have one entry a task. Received: {found} for "
+                    f"{self.names}"
+                )
 
 
 class TaskStats(NamedTuple):
@@ -182,11 +188,20 @@ class Balancer(tf.Module):
     def state(self, name: str, values: Any) -> Any:
         """A variable of the balancer's, which checkpoints hold.
 
+        Under a distribution strategy each replica has its own: all see the same
+        statistics, so all stay equal, and none has to ask the others before it assigns.
+
         Args:
             name: Of the variable.
             values: To start from; the type is theirs.
         """
-        return tf.Variable(values, trainable=False, name=name)
+        return tf.Variable(
+            values,
+            trainable=False,
+            name=name,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
 
     def own_weights(self, stats: TaskStats, weights: Any) -> Any:
         """Weights [T] of the losses that all else descends: what belongs to one task,
@@ -294,6 +309,10 @@ class GradientCombination(Balancer):
     Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient combination"
     backward_passes = "T"
+    replaces_optimizer: ClassVar[bool] = False
+    """Whether `combine` returns steps instead of gradients: the variables then move by
+    their learning rate times these, and their optimizer is left out. The gradients of
+    penalties are part of what it is given."""
     config: Any
 
     def prepare(self, variables: Sequence[Any], tables: Sequence[bool]) -> None:

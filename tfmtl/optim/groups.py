@@ -53,6 +53,9 @@ class OptimizerGroups:
     `CompositeOptimizer`, and decays kernels decoupled from the gradient. `composite`
     holds all state, for checkpoints.
 
+    Under a distribution strategy, gradients are expected to be those of all replicas
+    already: nothing is summed here.
+
     Args:
         specs: Pattern to optimizer; has `default`.
         groups: Group to variables, a partition.
@@ -77,20 +80,37 @@ class OptimizerGroups:
         }
         self._specs = {p: specs[p] for p in self.patterns}
         self.variables_in_order = [v for p in self.patterns.values() for v in p]
-        made = {p: make_optimizer(s, planned_steps) for p, s in self._specs.items()}
-        self.composite = tfrs.experimental.optimizers.CompositeOptimizer(
-            [
-                (made[p], lambda members=members: members)
-                for p, members in self.patterns.items()
-            ]
-        )
+        self._planned_steps = planned_steps
         self._rates = {
             p: Schedule(s.learning_rate, s.schedule, planned_steps)
             for p, s in self._specs.items()
         }
+        self.composite = self._composite(frozenset())
+
+    def follow(self, variables: Sequence[Any]) -> None:
+        """Moves variables by their rate times what `apply` is given for them.
+
+        For balancers whose results are steps and not gradients. Patterns, schedules,
+        clipping and decay stay; the optimizers' classes are left out. To be called
+        before the first step.
+        """
+        self.composite = self._composite(frozenset(v.ref() for v in variables))
+
+    def _composite(self, followed: frozenset[Any]) -> Any:
+        pairs = []
+        for pattern, variables in self.patterns.items():
+            spec = self._specs[pattern]
+            plain = spec.model_copy(update={"class_name": "SGD"})
+            for used, moved in ((spec, False), (plain, True)):
+                members = [v for v in variables if (v.ref() in followed) == moved]
+                if members:
+                    pairs.append((make_optimizer(used, self._planned_steps), members))
         # Slots exist before the first step, so that a checkpoint restores into them.
-        for pattern, optimizer in made.items():
-            optimizer._create_all_weights(self.patterns[pattern])
+        for optimizer, members in pairs:
+            optimizer._create_all_weights(members)
+        return tfrs.experimental.optimizers.CompositeOptimizer(
+            [(made, lambda members=members: members) for made, members in pairs]
+        )
 
     def apply(self, gradients: Sequence[Any]) -> None:
         """Applies gradients given in the order of `variables_in_order`."""
@@ -106,19 +126,39 @@ class OptimizerGroups:
             known = [(g, v) for g, v in zip(mine, variables) if g is not None]
             if known:
                 pairs += known
-        self.composite.apply_gradients(pairs)
+        self.composite.apply_gradients(pairs, experimental_aggregate_gradients=False)
 
     def _decay(
         self, pattern: str, spec: OptimizerSpec, variables: Sequence[Any]
     ) -> None:
         rate = self._rates[pattern](self.composite.iterations)
-        for variable in variables:
-            if "kernel" in variable.name and variable.ref() not in self._tables:
-                variable.assign(variable * (1.0 - rate * spec.weight_decay))
+        kernels = [
+            v for v in variables if "kernel" in v.name and v.ref() not in self._tables
+        ]
+        _scale_all(kernels, 1.0 - rate * spec.weight_decay)
 
     def learning_rates(self) -> dict[str, Any]:
         """Pattern to its rate at the current step."""
         return {p: r(self.composite.iterations) for p, r in self._rates.items()}
+
+
+def _scale_all(variables: Sequence[Any], factor: Any) -> None:
+    """Multiplies variables by a scalar that all replicas agree on."""
+    if not tf.distribute.has_strategy():
+        for variable in variables:
+            variable.assign(variable * factor)
+        return
+
+    def scale(strategy: Any, by: Any) -> None:
+        for variable in variables:
+            # A replica may not assign to a variable that mirrors others.
+            strategy.extended.update(variable, _scale, args=(by,))
+
+    tf.distribute.get_replica_context().merge_call(scale, args=(factor,))
+
+
+def _scale(variable: Any, factor: Any) -> Any:
+    return variable.assign(variable * factor)
 
 
 def clip_by_norm(gradients: Sequence[Any], norm: float) -> list[Any]:

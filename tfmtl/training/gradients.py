@@ -4,6 +4,11 @@ All is symbolic differentiation of one forward pass in one graph, so that every 
 sees the same dropout masks and batch statistics. `cut` are the activations through
 which shared variables reach the tasks (`MultiTaskModel.cut`); with the cut held fixed,
 a task's loss differentiates through that task's own parts alone.
+
+Under a distribution strategy each replica differentiates the losses of its own rows.
+Gradients of a task are averaged over the replicas before anything is computed of them,
+so that all replicas solve the same problem, that of the whole batch, and apply the same
+gradients.
 """
 
 from __future__ import annotations
@@ -21,8 +26,13 @@ from tfmtl.balance.base import (
     LossWeighting,
     TaskStats,
 )
-from tfmtl.balance.gram import add, gram_matrix, weighted_sum
+from tfmtl.balance.gram import add, gram_matrix, scale, weighted_sum
 from tfmtl.errors import ConfigError
+from tfmtl.training.replicas import (
+    mean_over_replicas,
+    replica_count,
+    sum_over_replicas,
+)
 from tfmtl.training.shared import SharedVariables
 
 
@@ -30,10 +40,10 @@ class Forward(NamedTuple):
     """One forward pass.
 
     Attributes:
-        losses: T scalars.
-        penalty: Scalar.
+        losses: T scalars, of this replica's rows.
+        penalty: Scalar, of them too.
         cut: Activations through which shared variables reach the tasks.
-        stats: Of the tasks.
+        stats: Of the tasks, over all replicas.
     """
 
     losses: Sequence[Any]
@@ -46,7 +56,8 @@ class Found(NamedTuple):
     """What a step does.
 
     Attributes:
-        gradients: In the order of `SharedVariables.all`; None where nothing flows.
+        gradients: In the order of `SharedVariables.all`, over all replicas; None where
+            nothing flows.
         weights: [T] to log; the mean over groups of variables.
         stats: Of the tasks, with the Gram matrices the balancer saw.
         group_weights: [G, T] of a gradient weighting; None of others.
@@ -112,10 +123,13 @@ class StepGradients:
         own = self.balancer.own_weights(stats, weights)
         return None if own is None else tf.stop_gradient(own)
 
+    def _of_penalty(self, forward: Forward) -> list[Any]:
+        """The penalties' own gradient, which no balancer weighs."""
+        found = differentiate([forward.penalty], self.variables.all)
+        return mean_over_replicas(found)
+
     def _with_penalty(self, gradients: Sequence[Any], forward: Forward) -> list[Any]:
-        """Adds the penalties' own gradient, which no balancer weighs."""
-        more = differentiate([forward.penalty], self.variables.all)
-        return [add(pair) for pair in zip(gradients, more)]
+        return [add(pair) for pair in zip(gradients, self._of_penalty(forward))]
 
     def _joined(self, shared: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
         """Gradients of shared variables and of the rest, in the order of all."""
@@ -138,10 +152,12 @@ class OfWeightedLosses(StepGradients):
         if self.balancer.needs_gramian:
             last = self.variables.probed("last_shared", None)
             per_task = [differentiate([loss], last) for loss in forward.losses]
-            stats = stats._replace(gramian=gram_matrix(list(zip(*per_task)))[None])
+            gramian = gram_matrix(_mean_of_each(list(zip(*per_task))))
+            stats = stats._replace(gramian=gramian[None])
         weights = tf.stop_gradient(self.balancer.weigh(stats))
-        total = tf.reduce_sum(weights * stats.losses) + forward.penalty
-        return Found(differentiate([total], self.variables.all), weights, stats)
+        total = tf.reduce_sum(weights * tf.stack(forward.losses)) + forward.penalty
+        gradients = mean_over_replicas(differentiate([total], self.variables.all))
+        return Found(gradients, weights, stats)
 
 
 class OfGradients(StepGradients):
@@ -153,17 +169,29 @@ class OfGradients(StepGradients):
         shared, rest = self.variables.shared, self.variables.rest
         passes = [differentiate([x], [*shared, *rest]) for x in forward.losses]
         per_task = list(zip(*passes))  # variable by task
-        mine = per_task[: len(shared)]
+        penalty = self._of_penalty(forward)
+        mine, penalty = self._with_penalties(
+            _mean_of_each(per_task[: len(shared)]), penalty, forward.stats
+        )
         balanced, weights, stats, *more = self._combine(mine, forward.stats)
         own = self._own(stats, weights)
+        plain = [_sum(g, own) for g in per_task[len(shared) :]]
         gradients = self._joined(
             [
                 balanced[i] if i in balanced else _sum(g, own)
                 for i, g in enumerate(mine)
             ],
-            [_sum(g, own) for g in per_task[len(shared) :]],
+            mean_over_replicas(plain),
         )
-        return Found(self._with_penalty(gradients, forward), weights, stats, *more)
+        gradients = [add(pair) for pair in zip(gradients, penalty)]
+        return Found(gradients, weights, stats, *more)
+
+    def _with_penalties(
+        self, per_task: list[Any], penalty: list[Any], stats: TaskStats
+    ) -> tuple[list[Any], list[Any]]:
+        """What of the penalties' gradients, in the order of all variables, belongs to
+        the tasks' gradients of the shared ones: nothing; and what is left."""
+        return per_task, penalty
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         """Place of each balanced variable to its gradient, then what `Found` says."""
@@ -199,6 +227,26 @@ class OfCombination(OfGradients):
         return dict(zip(self._balanced, combined)), weights, stats
 
 
+class OfSteps(OfCombination):
+    """Full gradients that the balancer turns into steps, penalties included."""
+
+    def _with_penalties(
+        self, per_task: list[Any], penalty: list[Any], stats: TaskStats
+    ) -> tuple[list[Any], list[Any]]:
+        """Deals them out to the tasks that have a label, in equal parts."""
+        present = tf.cast(stats.present, tf.float32)
+        share = present / tf.maximum(tf.reduce_sum(present), 1.0)
+        found = list(per_task)
+        left = {v.ref(): g for v, g in zip(self.variables.all, penalty)}
+        for i in self._balanced:
+            more = left.pop(self.variables.shared[i].ref())
+            if more is not None:
+                found[i] = [
+                    add([g, scale(more, share[t])]) for t, g in enumerate(per_task[i])
+                ]
+        return found, [left.get(v.ref()) for v in self.variables.all]
+
+
 class OfCut(StepGradients):
     """Gradients at the cut: T passes through the tasks' parts, one through the rest."""
 
@@ -224,13 +272,17 @@ class OfCut(StepGradients):
         summed = [_sum(g, own) for g in at_cut]
         plain = [add(p) for p in zip(plain, differentiate(cut, rest, summed))]
         gradients = self._joined(self._shared(cut, seeds, summed), plain)
+        gradients = mean_over_replicas(gradients)
         return Found(self._with_penalty(gradients, forward), weights, stats, *more)
 
     def _combine(
         self, cut: Sequence[Any], at_cut: Sequence[Any], stats: TaskStats
     ) -> Any:
         balancer: GradientWeighting = self.balancer
-        stats = stats._replace(gramian=gram_matrix(at_cut)[None])
+        # Replicas have different rows of the cut, so over the whole batch's the inner
+        # products add up. By the mean of R losses, a row's gradient is 1/R of its own.
+        (total,) = sum_over_replicas([gram_matrix(at_cut)])
+        stats = stats._replace(gramian=total[None] / replica_count() ** 2)
         weights = tf.stop_gradient(balancer.weigh(stats))  # [1, T]
         seeds = [weighted_sum(g, weights[0]) for g in at_cut]
         return seeds, weights[0], stats, weights
@@ -251,7 +303,10 @@ class OfCut(StepGradients):
 
 
 class OfCombinedCut(OfCut):
-    """Gradients at the cut that the balancer combines itself."""
+    """Gradients at the cut that the balancer combines itself.
+
+    Under a distribution strategy, those of a replica's own rows.
+    """
 
     def _combine(
         self, cut: Sequence[Any], at_cut: Sequence[Any], stats: TaskStats
@@ -296,6 +351,12 @@ class OfLastWeights(StepGradients):
         return Found(self._with_penalty(gradients, forward), mean, forward.stats)
 
 
+def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[Any]:
+    """Means over the replicas of gradients by variable and task."""
+    means = iter(mean_over_replicas([g for gradients in per_task for g in gradients]))
+    return [[next(means) for _ in gradients] for gradients in per_task]
+
+
 def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradients:
     """How steps are differentiated for a balancer.
 
@@ -307,7 +368,9 @@ def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradie
     if isinstance(balancer, CutCombination):
         return OfCombinedCut(balancer, variables)
     if isinstance(balancer, GradientCombination):
-        return OfCombination(balancer, variables)
+        return (OfSteps if balancer.replaces_optimizer else OfCombination)(
+            balancer, variables
+        )
     if isinstance(balancer, GradientWeighting):
         balancer.prepare(len(variables.groups(balancer.config)))
         at_cut = balancer.config.gradients == "representation"
