@@ -20,7 +20,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "GeometricLoss": {},
     "GradDrop": {"drawn": "signs are drawn by place"},
     "GradNorm": {"config": {"initial_steps": 1}},
-    "GradVac": {},
+    "GradVac": {"drawn": "the order of pairs is drawn by place"},
     "IMTL": {},
     "IMTL-G": {},
     "IMTL-L": {"config": {"learning_rate": 0.1}},
