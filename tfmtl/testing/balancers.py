@@ -295,7 +295,8 @@ class BalancerConformance:
 
     def test_bfloat16(self) -> None:
         config = dict(self.config)
-        whole = config.get("granularity", "whole") == "whole"
+        settings = self.balancer.Config.model_validate(config)
+        whole = getattr(settings, "granularity", "") == "whole"
         if issubclass(self.balancer, GradientWeighting) and whole:
             # Gradients at activations are the ones that come in 16 bits.
             config["gradients"] = "representation"
