@@ -10,6 +10,7 @@ from pydantic import Field
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, GradientCombination, TaskInfo, TaskStats
 from tfmtl.balance.gram import by_row
+from tfmtl.balance.state import put
 
 _SLOTS = {"adam": ("mean", "square"), "adagrad": ("square",), "rmsprop": ("square",)}
 _USAGE_DECAY = 0.99
@@ -159,9 +160,7 @@ class AdaTask(GradientCombination):
         ]
         steps, new = self._moved(stacked, old, counts, present)
         for slot, value in zip(slots, new):
-            tf.raw_ops.ResourceScatterNdUpdate(
-                ref=slot.handle, indices=places, updates=value
-            )
+            put(slot, places, value)
         sparse = next(g for g in gradients if isinstance(g, tf.IndexedSlices))
         summed = tf.reduce_sum(steps, axis=0)
         return tf.IndexedSlices(summed, rows, sparse.dense_shape), _squares(steps)

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from tfmtl._keras import tf
+from tfmtl.balance.state import state_variable
 from tfmtl.errors import ConfigError
 from tfmtl.schema.base import Spec
 
@@ -188,20 +189,11 @@ class Balancer(tf.Module):
     def state(self, name: str, values: Any) -> Any:
         """A variable of the balancer's, which checkpoints hold.
 
-        Under a distribution strategy each replica has its own: all see the same
-        statistics, so all stay equal, and none has to ask the others before it assigns.
-
         Args:
             name: Of the variable.
             values: To start from; the type is theirs.
         """
-        return tf.Variable(
-            values,
-            trainable=False,
-            name=name,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
+        return state_variable(name, values)
 
     def own_weights(self, stats: TaskStats, weights: Any) -> Any:
         """Weights [T] of the losses that all else descends: what belongs to one task,

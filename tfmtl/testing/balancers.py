@@ -296,7 +296,7 @@ class BalancerConformance:
     def test_bfloat16(self) -> None:
         config = dict(self.config)
         settings = self.balancer.Config.model_validate(config)
-        whole = getattr(settings, "granularity", "whole") == "whole"
+        whole = getattr(settings, "granularity", "") == "whole"
         if issubclass(self.balancer, GradientWeighting) and whole:
             # Gradients at activations are the ones that come in 16 bits.
             config["gradients"] = "representation"

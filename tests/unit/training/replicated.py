@@ -15,6 +15,8 @@ import numpy as np
 from tfmtl import build
 from tfmtl._keras import tf
 from tfmtl.balance import FAMO, AdaTask, Equal, GradientWeighting, TaskInfo
+from tfmtl.layers.dropout import dropout_step, step_seed
+from tfmtl.layers.partitioned_norm import PartitionedNorm
 from tfmtl.losses import TaskLosses
 from tfmtl.models.shared_bottom import SharedBottom, SharedBottomConfig
 from tfmtl.optim import OptimizerGroups
@@ -103,6 +105,29 @@ def together(strategy: Any, case: str, whole: Any) -> tuple[Trainer, Any]:
     return trainer, sums[0]
 
 
+def layers(strategy: Any) -> dict[str, np.ndarray]:
+    """What layers that draw or that keep moments make of two replicas."""
+    with strategy.scope():
+        norm = PartitionedNorm(["feed"], rho=0.5, min_rows=2)
+        norm.build([None, 2])
+    whole = tf.constant(np.random.default_rng(0).normal(size=(8, 2)), tf.float32)
+
+    def replica() -> Any:
+        context = tf.distribute.get_replica_context()
+        own = rows(whole, context.replica_id_in_sync_group, 2)
+        norm(own, tf.zeros([4], tf.int32), training=True)
+        with dropout_step(tf.constant(5, tf.int64)):
+            return step_seed(3)
+
+    found = tf.function(lambda: strategy.run(replica), autograph=False)()
+    return {
+        "seeds": np.stack([v.numpy() for v in found.values]),
+        "rows": whole.numpy(),
+        "moving": norm.moving_mean.numpy(),
+        "each": np.stack([v.numpy() for v in norm.moving_mean.values]),
+    }
+
+
 def main(path: str) -> None:
     """Writes variables, weights and losses of all cases."""
     (cpu,) = tf.config.list_physical_devices("CPU")
@@ -110,7 +135,7 @@ def main(path: str) -> None:
     tf.config.set_logical_device_configuration(cpu, two)
     # One for all: a second would number its exchanges as the first did.
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    whole, out = batch(), {}
+    whole, out = batch(), layers(strategy)
     for case in CASES:
         trainer, sums = alone(case, whole)
         for v in trainer.model.trainable_variables:

@@ -42,6 +42,7 @@ def of(found: Any, prefix: str) -> dict[str, np.ndarray]:
     return {k[len(prefix) :]: found[k] for k in found.files if k.startswith(prefix)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_halves_move_the_variables_as_the_whole(found: Any, case: str) -> None:
     one = of(found, f"{case}|one|")
@@ -56,6 +57,7 @@ def test_two_halves_move_the_variables_as_the_whole(found: Any, case: str) -> No
     np.testing.assert_array_equal(found[f"{case}|steps"], [2, 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_all_replicas_see_the_losses_and_weights_of_the_whole(
     found: Any, case: str
@@ -68,12 +70,23 @@ def test_all_replicas_see_the_losses_and_weights_of_the_whole(
             )
 
 
+@pytest.mark.slow
 def test_solving_on_half_the_rows_gives_other_weights(found: Any) -> None:
     wanted = found["full|one-weights"]
     halves = [found[f"half {r}"] for r in range(2)]
     assert np.abs(np.mean(halves, axis=0) - wanted).max() > 0.05
     for mode in ("full", "representation"):
         assert np.abs(found[f"{mode}|one-weights"] - 1 / 3).max() > 0.02
+
+
+@pytest.mark.slow
+def test_replicas_draw_and_keep_moments_of_their_own(found: Any) -> None:
+    assert found["seeds"][0].tolist() == [3, 5]
+    assert found["seeds"][1].tolist() != [3, 5]
+    halves = found["rows"].reshape(2, 4, 2).mean(axis=1)
+    np.testing.assert_allclose(found["each"][:, 0], halves, rtol=1e-5)
+    assert not np.allclose(halves[0], halves[1], atol=0.1)
+    np.testing.assert_allclose(found["moving"][0], halves.mean(axis=0), rtol=1e-5)
 
 
 def test_without_a_strategy_nobody_is_asked() -> None:
