@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Spec
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.evaluation import EvaluationSpec
 from tfmtl.schema.feature import has_ids
+from tfmtl.schema.fusion import FusionSpec
 
 
 class ComponentSpec(Spec):
@@ -171,6 +173,10 @@ class Experiment(Spec):
     """Penalties, dropout of inputs, initial values."""
     training: TrainingSpec = TrainingSpec()
     """How long, in which steps, and what is watched."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """What `tfmtl evaluate` measures beside each task's own metrics."""
+    fusion: FusionSpec | None = None
+    """How the outputs become one `score`; null: they do not."""
     export: ExportSpec = ExportSpec()
     """What the served model answers."""
 
@@ -196,6 +202,10 @@ class Experiment(Spec):
                 f"embedding table: {features}"
             )
         self._check_monitor()
+        if self.evaluation.ranking is not None:
+            self.evaluation.ranking.check(self.dataset)
+        if self.fusion is not None:
+            self.fusion.check(self.dataset)
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
         return self
