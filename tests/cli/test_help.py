@@ -27,6 +27,7 @@ EXPECTED = {
     "preprocess",
     "train",
     "evaluate",
+    "fuse",
     "score",
     "export",
     "serve",

@@ -34,15 +34,20 @@ GRADED = ("ndcg", "gndcg")
 
 
 def per_list(
-    lists: Lists, places: Places, metric: str, at: int | None = None
+    lists: Lists,
+    places: Places,
+    metric: str,
+    at: int | None = None,
+    best: Floats | None = None,
 ) -> Floats:
     """A metric of each list.
 
     Args:
       lists: G lists.
-      places: of their positives.
+      places: of their positives. NDCG reads `above` and `tied` only.
       metric: one of `METRICS`.
       at: K >= 1, of all metrics but `mrr`.
+      best: `best_of` these lists, for one who asks more than once; or None.
 
     Returns:
       [G]; NaN where a list has no positive (none of any value, for `VALUED`).
@@ -50,26 +55,43 @@ def per_list(
     Raises:
       ConfigError: for another metric, a K below 1, or values that are not there.
     """
-    if metric not in METRICS or ((at is None or at < 1) and metric != "mrr"):
-        raise ConfigError(
-            f"`metric` must be one of {list(METRICS)}, `at` a number above 0, got "
-            f"{metric!r} and {at!r}"
-        )
+    if best is None:
+        best = best_of(lists, metric, at)
     if metric == "mrr":
         return _reciprocal_rank(lists, places)
     assert at is not None
     if metric == "hr":
         return _hit(lists, places, at)
-    gain = lists.gain
+    total = _dcg if metric in GRADED else _precisions
+    found = total(lists, places, _gain(lists, metric), at)
+    out = np.full(lists.count, np.nan)
+    return np.divide(found, best, out=out, where=best > 0.0)
+
+
+def best_of(lists: Lists, metric: str, at: int | None = None) -> Floats:
+    """What the best order of each list is worth; arguments and errors as `per_list`.
+
+    Returns:
+      [G]: the greatest DCG, or the sum of the greatest gains; 1 for `hr` and `mrr`.
+    """
+    if metric not in METRICS or ((at is None or at < 1) and metric != "mrr"):
+        raise ConfigError(
+            f"`metric` must be one of {list(METRICS)}, `at` a number above 0, got "
+            f"{metric!r} and {at!r}"
+        )
+    if metric in ("hr", "mrr") or at is None:
+        return np.ones(lists.count)
+    weight = np.diff(_discounts(at)) if metric in GRADED else np.ones(at)
+    return _ideal(lists, _gain(lists, metric), weight)
+
+
+def _gain(lists: Lists, metric: str) -> Floats:
+    """What a metric adds up, [P]."""
     if metric in VALUED:
         if lists.value is None:
             raise ConfigError(f"`metric` {metric!r} needs the values of the rows")
-        gain = lists.value
-    if metric in GRADED:
-        return _ndcg(lists, places, gain, at)
-    return _average_precision(
-        lists, places, gain if metric == "gmap" else np.ones(len(gain)), at
-    )
+        return lists.value
+    return np.ones(len(lists.gain)) if metric == "map" else lists.gain
 
 
 def mean_over_lists(values: Floats, empty: Empty = "skip") -> float:
@@ -189,7 +211,7 @@ def _harmonic(last: int) -> Floats:
     return np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, last + 1.0))])
 
 
-def ideal(lists: Lists, gain: Floats, weight: Floats) -> Floats:
+def _ideal(lists: Lists, gain: Floats, weight: Floats) -> Floats:
     """What the best order of each list is worth.
 
     Args:
@@ -211,22 +233,14 @@ def ideal(lists: Lists, gain: Floats, weight: Floats) -> Floats:
     )
 
 
-def _ratio(total: Floats, best: Floats) -> Floats:
-    out = np.full(len(best), np.nan)
-    return np.divide(total, best, out=out, where=best > 0.0)
-
-
-def _ndcg(lists: Lists, places: Places, gain: Floats, at: int) -> Floats:
+def _dcg(lists: Lists, places: Places, gain: Floats, at: int) -> Floats:
     sums = _discounts(at)
     end = np.minimum(places.above + places.tied, at)
     mean_discount = (sums[end] - sums[np.minimum(places.above, at)]) / places.tied
-    total = np.bincount(lists.of, gain * mean_discount, minlength=lists.count)
-    return _ratio(total, ideal(lists, gain, np.diff(sums)))
+    return np.bincount(lists.of, gain * mean_discount, minlength=lists.count)
 
 
-def _average_precision(
-    lists: Lists, places: Places, gain: Floats, at: int
-) -> Floats:
+def _precisions(lists: Lists, places: Places, gain: Floats, at: int) -> Floats:
     """A positive at place k of s + 1 .. s + n has, by expectation, the positives above
     its tie, itself, and (k - s - 1)(p - 1)/(n - 1) of the others in its tie before it.
     """
@@ -237,8 +251,7 @@ def _average_precision(
     sums = _harmonic(at)
     constant = places.positives_above + 1 - per_place * (above + 1)
     precision = constant * (sums[last] - sums[first]) + per_place * (last - first)
-    total = np.bincount(lists.of, gain * precision / tied, minlength=lists.count)
-    return _ratio(total, ideal(lists, gain, np.ones(at)))
+    return np.bincount(lists.of, gain * precision / tied, minlength=lists.count)
 
 
 def _first_ties(lists: Lists, places: Places) -> tuple[Ints, Ints, Ints, Ints]:
@@ -285,7 +298,5 @@ def _reciprocal_rank(lists: Lists, places: Places) -> Floats:
     j = np.arange(len(index)) - begin[index] + 1
     n, p = tied[index], positives[index]
     chance = np.exp(_log_choose(n - j, p - 1) - _log_choose(n, p))
-    out[number] = np.bincount(
-        index, chance / (above[index] + j), minlength=len(number)
-    )
+    out[number] = np.bincount(index, chance / (above[index] + j), minlength=len(number))
     return out

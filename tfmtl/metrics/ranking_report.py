@@ -12,7 +12,14 @@ import numpy.typing as npt
 from tfmtl.metrics.arrays import Floats, Ints
 from tfmtl.metrics.bootstrap import mean_intervals
 from tfmtl.metrics.lists import Gain, find_places, gains, make_lists
-from tfmtl.metrics.ranking import GRADED, VALUED, WITH_K, Empty, mean_over_lists, per_list
+from tfmtl.metrics.ranking import (
+    GRADED,
+    VALUED,
+    WITH_K,
+    Empty,
+    mean_over_lists,
+    per_list,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

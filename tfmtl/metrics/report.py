@@ -22,7 +22,7 @@ from tfmtl.metrics.lists import Gain
 from tfmtl.metrics.names import unknown_name
 from tfmtl.metrics.ranking_report import Ranking, ranking_document
 
-TaskKind = Literal["binary", "regression", "multiclass"]
+TaskKind = Literal["binary", "regression", "multiclass", "order", "graded_order"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +31,9 @@ class TaskPredictions:
 
     Attributes:
       name: of the task.
-      kind: "binary", "regression" or "multiclass".
+      kind: "binary", "regression" or "multiclass"; "order" and "graded_order" where
+        the predictions are a score that orders rows with labels of 0 and 1, or with
+        amounts, and says nothing else.
       labels: [N]; NaN where the row has no label or is not of the task's population.
       predictions: [N] probabilities (binary) or values (regression), [N, C]
         probabilities (multiclass). Rows without a label may hold anything.
@@ -178,10 +180,31 @@ def _multiclass(cell: _Cell, options: _Options) -> dict[str, Any]:
     }
 
 
+def _score(cell: _Cell, options: _Options) -> dict[str, Any]:
+    """Metrics of a score, whatever its unit, with labels of 0 and 1."""
+    per_user = _per_user(cell)
+    value = math.nan if per_user is None else summarise_groups(per_user).value
+    return {
+        "auc": _defined(exact.auc(cell.labels, cell.predictions)),
+        "gauc": _defined(value),
+        "positives": int(cell.labels.sum()),
+        "rows": len(cell.labels),
+        "ranking": _order(cell, options, graded=False),
+    }
+
+
+def _graded_score(cell: _Cell, options: _Options) -> dict[str, Any]:
+    """Metrics of a score with labels that are amounts."""
+    ranking = _order(cell, options, graded=True)
+    return {"rows": len(cell.labels), "ranking": ranking}
+
+
 _METRICS: dict[str, Callable[[_Cell, _Options], dict[str, Any]]] = {
     "binary": _binary,
     "regression": _regression,
     "multiclass": _multiclass,
+    "order": _score,
+    "graded_order": _graded_score,
 }
 
 

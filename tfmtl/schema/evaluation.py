@@ -61,7 +61,9 @@ class RankingSpec(Spec):
         if self.value is not None and (
             self.value not in tasks or tasks[self.value].type != "regression"
         ):
-            regressions = sorted(t.name for t in dataset.tasks if t.type == "regression")
+            regressions = sorted(
+                t.name for t in dataset.tasks if t.type == "regression"
+            )
             raise ValueError(
                 "`evaluation.ranking.value` must be a regression task. Received: "
                 f"{self.value!r}; those are: {regressions}"

@@ -57,9 +57,7 @@ def test_log_form_is_the_direct_form(form, predictions):
     betas = form in ("shifted_product", "exponential_sum", "exponential_product")
     beta = {"click": 2.0, "like": 0.5, "hide": 1.0}
     offset = 7.0 if form == "rank" else 60.0
-    found = fuse(
-        predictions, spec(form, beta=beta if betas else {}, offset=offset)
-    )
+    found = fuse(predictions, spec(form, beta=beta if betas else {}, offset=offset))
     if "product" in form:
         found = np.exp(found)
     wanted = direct(form, predictions, WEIGHTS, beta, offset)
