@@ -56,8 +56,8 @@ _SHOWN = 12  # points of the front in the table
     "constraints",
     multiple=True,
     metavar="'METRIC >= BOUND'",
-    help="What must hold (>= or <=); the bound is a number, or `baseline`, plus or minus "
-    "a number: what the configured weights reach. Repeatable.",
+    help="What must hold (>= or <=); the bound is a number, or `baseline` plus or "
+    "minus a number: what the configured weights reach. Repeatable.",
 )
 @click.option(
     "--evaluations",

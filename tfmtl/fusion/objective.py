@@ -11,7 +11,7 @@ import numpy as np
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.fusion.counting import PlaceCounter
 from tfmtl.fusion.criteria import Criterion
-from tfmtl.fusion.scores import terms
+from tfmtl.fusion.scores import terms, weigh
 from tfmtl.fusion.table import PredictionTable
 from tfmtl.metrics.arrays import Floats
 from tfmtl.metrics.lists import Lists, gains, make_lists
@@ -102,14 +102,13 @@ class Judge:
             for number, criterion in enumerate(self.criteria)
             if (criterion.output, criterion.scenario) == (output, scenario)
         ]
-        for _, criterion, best in mine:
+        for _, criterion, _ in mine:
             counted = lists.value if criterion.metric in VALUED else lists.gain
             if not lists.count or counted is None or not (counted > 0).any():
                 raise ConfigError(
                     f"{str(criterion)!r} is undefined on these predictions: no list of "
                     "two rows or more has a positive"
                 )
-            del best
         hits = any(c.metric not in GRADED for _, c, _ in mine)
         return _Part(lists, PlaceCounter(lists, table.rows, hits=hits), tuple(mine))
 
@@ -118,7 +117,7 @@ class Judge:
 
         Rows tie as they do in the served score, which has 32 bits.
         """
-        self._scores[:-1] = self._terms @ weights
+        self._scores[:-1] = weigh(self._terms, weights)
         if not np.isfinite(self._scores[:-1]).all():
             raise DataError(
                 f"the fused score is not finite under the weights {weights.tolist()}"
@@ -141,7 +140,7 @@ def _spread(values: Floats, table: PredictionTable) -> Floats:
     """
     count = np.bincount(table.lists)
     found = []
-    for column in values.T:
+    for column in values:
         mean = np.bincount(table.lists, column) / np.maximum(count, 1)
         found.append(float(np.sqrt(np.mean((column - mean[table.lists]) ** 2))))
     return np.array(found)

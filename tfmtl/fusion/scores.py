@@ -48,7 +48,19 @@ def fuse(
         DataError: Predictions are NaN or of unequal length.
     """
     weights = np.array([spec.weights[name] for name in spec.used])
-    return terms(predictions, spec, groups) @ weights
+    return weigh(terms(predictions, spec, groups), weights)
+
+
+def weigh(columns: Floats, weights: Floats) -> Floats:
+    """The score [N] of terms [U, N] under weights [U].
+
+    Not a matrix product: BLAS rounds the rows of a block and those of its rest
+    differently, so that rows which tie would not.
+    """
+    total = weights[0] * columns[0]
+    for weight, column in zip(weights[1:], columns[1:]):
+        total += weight * column
+    return total
 
 
 def terms(
@@ -59,7 +71,7 @@ def terms(
     """What the weights are multiplied with; arguments and errors as `fuse`.
 
     Returns:
-        [N, U], a column for each of `spec.used`; it does not depend on the weights.
+        [U, N], a row for each of `spec.used`; it does not depend on the weights.
     """
     missing = sorted(set(spec.used) - set(predictions))
     if missing:
@@ -72,7 +84,7 @@ def terms(
         _term(vector(name, predictions[name], rows), name, spec, groups)
         for name in spec.used
     ]
-    return np.stack(columns, axis=1)
+    return np.stack(columns)
 
 
 def _term(

@@ -120,7 +120,8 @@ def make_lists(
     codes, count = group_codes(groups)
     if len(codes) != len(worth):
         raise DataError(
-            f"`groups` must be as long as `labels` ({len(worth)} rows), got {len(codes)}"
+            f"`groups` must be as long as `labels` ({len(worth)} rows), "
+            f"got {len(codes)}"
         )
     size = np.bincount(codes, minlength=count)
     kept = size > 1

@@ -50,7 +50,8 @@ class RankingSpec(Spec):
         """
         if self.by is not None and getattr(dataset.keys, self.by) is None:
             raise ValueError(
-                f"`evaluation.ranking.by: {self.by}` needs `keys: {{{self.by}: column}}`"
+                f"`evaluation.ranking.by: {self.by}` needs "
+                f"`keys: {{{self.by}: column}}`"
             )
         tasks = {t.name: t for t in dataset.tasks}
         unknown = sorted(set(self.gain) - set(tasks))

@@ -17,7 +17,7 @@ from tfmtl.schema.fusion import SCORE, FusionChoice, FusionSpec
 from tfmtl.schema.manifest import ExportManifest, served_inputs
 from tfmtl.schema.task import outputs_of
 from tfmtl.versions import versions
-from tfmtl.workflow.fusion import fusion_of, meaning
+from tfmtl.workflow.fusion import fusion_of, score_meaning
 from tfmtl.workflow.restore import Restored, restore
 
 
@@ -135,7 +135,7 @@ def _card(
     served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
     outputs = {name: module_outputs[name] for name in served}
     if fusion is not None:
-        outputs[SCORE] = meaning(fusion)
+        outputs[SCORE] = score_meaning(fusion)
     train = manifest.splits["train"]
     return ExportManifest(
         tfmtl_version=versions().get("tfmtl", ""),

@@ -62,7 +62,7 @@ def write_found(run: str | pathlib.Path, document: dict[str, Any]) -> pathlib.Pa
     return path
 
 
-def meaning(spec: FusionSpec) -> str:
+def score_meaning(spec: FusionSpec) -> str:
     """What the output `score` is, in a line of the model card."""
     weights = ", ".join(f"{name} {spec.weights[name]:g}" for name in spec.used)
     what = {
@@ -71,7 +71,7 @@ def meaning(spec: FusionSpec) -> str:
         "shifted_product": "logarithm of the product of powers of 1 + beta x",
         "exponential_sum": "weighted sum of exponentials",
         "exponential_product": "logarithm of the product of exponentials",
-        "rank": "weighted sum of 1 / (rank + offset) among all rows of a request, which "
-        "must be one list (so no server may join requests)",
+        "rank": "weighted sum of 1 / (rank + offset) among all rows of a request, "
+        "which must be one list (so no server may join requests)",
     }[spec.form]
     return f"to order by, greatest first: {what} of the outputs, by weights {weights}"
