@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tfmtl.errors import ConfigError
-from tfmtl.fusion.criteria import Constraint, Criterion, parse_constraint, parse_criterion
+from tfmtl.fusion.criteria import (
+    Constraint,
+    Criterion,
+    parse_constraint,
+    parse_criterion,
+)
 
 TASKS = [
     {"name": "click", "label": "click"},

@@ -86,9 +86,13 @@ def test_ratios_are_of_influence():
     space = Space(np.array([1.0, 4.0]), np.array([2.0, 0.5]))
     np.testing.assert_allclose(space.ratios(np.array([1.0, 4.0])), [0.0])
     np.testing.assert_allclose(space.weights(np.array([0.0])), [1.0, 4.0])
-    np.testing.assert_allclose(space.weights(space.ratios(np.array([3.0, 6.0]))), [1, 2])
+    np.testing.assert_allclose(
+        space.weights(space.ratios(np.array([3.0, 6.0]))), [1, 2]
+    )
     # A term that is the same everywhere moves nothing, and breaks nothing.
-    assert np.isfinite(Space(np.ones(2), np.array([1.0, 0.0])).weights(np.ones(1))).all()
+    assert np.isfinite(
+        Space(np.ones(2), np.array([1.0, 0.0])).weights(np.ones(1))
+    ).all()
 
 
 def test_too_little_to_search():
