@@ -33,4 +33,7 @@ def thinned(rows: Ints, count: int) -> Ints:
     """At most `count` of a front's points, evenly along it, both ends among them."""
     if len(rows) <= count:
         return rows
-    return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
+    kept: Ints = rows[
+        np.unique(np.linspace(0, len(rows) - 1, count).round()).astype(int)
+    ]
+    return kept

@@ -57,7 +57,7 @@ def weigh(columns: Floats, weights: Floats) -> Floats:
     Not a matrix product: BLAS rounds the rows of a block and those of its rest
     differently, so that rows which tie would not.
     """
-    total = weights[0] * columns[0]
+    total: Floats = weights[0] * columns[0]
     for weight, column in zip(weights[1:], columns[1:]):
         total += weight * column
     return total

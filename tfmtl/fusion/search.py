@@ -74,7 +74,8 @@ class Space:
     def ratios(self, weights: Floats) -> Floats:
         """Log-ratios, cut to the bounds."""
         size = np.log(np.abs(weights) * self._scale)
-        return np.clip(size[1:] - size[0], -RANGE, RANGE)
+        clipped: Floats = np.clip(size[1:] - size[0], -RANGE, RANGE)
+        return clipped
 
 
 def search(

@@ -81,7 +81,8 @@ def read_table(path: pathlib.Path, experiment: Experiment) -> PredictionTable:
         raise DataError(f"the predictions {str(path)!r} have no rows")
 
     def numbers(name: str) -> Floats:
-        return table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        found: Floats = table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        return found
 
     keys = table[key].to_numpy(zero_copy_only=False)
     return PredictionTable(

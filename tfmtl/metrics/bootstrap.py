@@ -21,6 +21,7 @@ from tfmtl.metrics.arrays import (
     Floats,
     binary_labels,
     group_codes,
+    sums_by_code,
     vector,
     weight_vector,
 )
@@ -250,7 +251,7 @@ def mean_intervals(
     if clusters is not None:
         codes, count = group_codes(clusters)
         totals, counts = (
-            np.stack([np.bincount(codes, c, count) for c in part.T], axis=1)
+            np.stack([sums_by_code(codes, c, count) for c in part.T], axis=1)
             for part in (totals, counts)
         )
     generator = np.random.default_rng(seed)

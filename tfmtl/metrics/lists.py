@@ -96,7 +96,8 @@ def gains(labels: npt.ArrayLike, gain: Gain = "linear") -> Floats:
             f"the gain 2^y - 1 is for grades, got a label of {label.max()}; use the "
             "linear gain"
         )
-    return np.expm1(label * np.log(2.0))
+    grades: Floats = np.expm1(label * np.log(2.0))
+    return grades
 
 
 def make_lists(

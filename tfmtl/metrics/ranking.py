@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from tfmtl.errors import ConfigError
-from tfmtl.metrics.arrays import Floats, Ints, binary_labels, tie_runs
+from tfmtl.metrics.arrays import Floats, Ints, binary_labels, sums_by_code, tie_runs
 from tfmtl.metrics.lists import Gain, Lists, Places, find_places, gains, make_lists
 
 Empty = Literal["skip", "zero"]
@@ -65,7 +65,8 @@ def per_list(
     total = _dcg if metric in GRADED else _precisions
     found = total(lists, places, _gain(lists, metric), at)
     out = np.full(lists.count, np.nan)
-    return np.divide(found, best, out=out, where=best > 0.0)
+    np.divide(found, best, out=out, where=best > 0.0)
+    return out
 
 
 def best_of(lists: Lists, metric: str, at: int | None = None) -> Floats:
@@ -226,18 +227,15 @@ def _ideal(lists: Lists, gain: Floats, weight: Floats) -> Floats:
     begin = np.cumsum(lists.positives) - lists.positives
     place = np.arange(len(gain)) - begin[lists.of]
     inside = place < len(weight)
-    return np.bincount(
-        lists.of[inside],
-        gain[order][inside] * weight[place[inside]],
-        minlength=lists.count,
-    )
+    worth = gain[order][inside] * weight[place[inside]]
+    return sums_by_code(lists.of[inside], worth, lists.count)
 
 
 def _dcg(lists: Lists, places: Places, gain: Floats, at: int) -> Floats:
     sums = _discounts(at)
     end = np.minimum(places.above + places.tied, at)
     mean_discount = (sums[end] - sums[np.minimum(places.above, at)]) / places.tied
-    return np.bincount(lists.of, gain * mean_discount, minlength=lists.count)
+    return sums_by_code(lists.of, gain * mean_discount, lists.count)
 
 
 def _precisions(lists: Lists, places: Places, gain: Floats, at: int) -> Floats:
@@ -251,7 +249,7 @@ def _precisions(lists: Lists, places: Places, gain: Floats, at: int) -> Floats:
     sums = _harmonic(at)
     constant = places.positives_above + 1 - per_place * (above + 1)
     precision = constant * (sums[last] - sums[first]) + per_place * (last - first)
-    return np.bincount(lists.of, gain * precision / tied, minlength=lists.count)
+    return sums_by_code(lists.of, gain * precision / tied, lists.count)
 
 
 def _first_ties(lists: Lists, places: Places) -> tuple[Ints, Ints, Ints, Ints]:

@@ -52,7 +52,7 @@ class Ranking:
         Args:
           graded: labels are grades or amounts: NDCG alone is defined.
         """
-        chosen = [
+        chosen: list[tuple[str, str, int | None]] = [
             (f"{metric}@{at}", metric, at)
             for metric in WITH_K
             for at in self.at
