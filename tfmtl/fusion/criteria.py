@@ -9,8 +9,7 @@ from typing import Literal
 
 from tfmtl.errors import ConfigError
 from tfmtl.metrics.names import metric_key
-from tfmtl.metrics.ranking import GRADED, METRICS, VALUED, WITH_K
-from tfmtl.schema.evaluation import RankingSpec
+from tfmtl.schema.evaluation import METRIC_NAMES, RankingMetric, RankingSpec
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.task import outputs_of
 
@@ -39,7 +38,7 @@ class Criterion:
 
     def __str__(self) -> str:
         """`buy@feed/ndcg@10`."""
-        metric = self.metric if self.at is None else f"{self.metric}@{self.at}"
+        metric = str(RankingMetric(self.metric, self.at))
         return metric_key(self.output, metric, self.scenario)
 
 
@@ -93,7 +92,7 @@ def parse_criterion(text: str, experiment: Experiment, setting: str) -> Criterio
     """
     subject, slash, name = text.strip().rpartition("/")
     output, marked, scenario = subject.partition("@")
-    metric, _, number = name.partition("@")
+    metric = RankingMetric.parse(name)
     outputs = outputs_of(experiment.dataset.tasks)
     form = f"`{setting}` must be output/metric, such as buy/ndcg@10"
     if not slash or output not in outputs or outputs[output].type == "multiclass":
@@ -101,28 +100,17 @@ def parse_criterion(text: str, experiment: Experiment, setting: str) -> Criterio
         close = difflib.get_close_matches(output, known, n=1)
         hint = f". Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"{form}. Received: {text!r}; outputs: {known}{hint}")
-    whole = number.isascii() and number.isdigit() and int(number) > 0
-    if metric not in METRICS or whole != (metric in WITH_K) or (number and not whole):
-        metrics = [f"{m}@K" if m in WITH_K else m for m in METRICS]
-        raise ConfigError(f"{form}. Received: {text!r}; metrics: {metrics}")
-    graded = outputs[output].type == "regression"
-    if graded and metric not in GRADED:
-        raise ConfigError(
-            f"`{setting}`: {output!r} is a regression, and {metric} is of labels of 0 "
-            f"and 1; its metric is ndcg@K. Received: {text!r}"
-        )
+    if metric is None:
+        raise ConfigError(f"{form}. Received: {text!r}; metrics: {list(METRIC_NAMES)}")
     ranking = experiment.evaluation.ranking or RankingSpec()
-    if metric in VALUED and ranking.value is None:
-        raise ConfigError(
-            f"`{setting}`: {metric} needs `evaluation.ranking.value`, the task whose "
-            f"label is a row's value. Received: {text!r}"
-        )
+    if why := ranking.refusal(metric, outputs[output]):
+        raise ConfigError(f"`{setting}`: {why}. Received: {text!r}")
     values = experiment.dataset.scenario_values
     if marked and scenario not in values:
         raise ConfigError(
             f"`{setting}` names scenario {scenario!r}; scenarios: {list(values)}"
         )
-    return Criterion(output, metric, int(number) if whole else None, scenario or None)
+    return Criterion(output, metric.name, metric.at, scenario or None)
 
 
 def parse_constraint(text: str, experiment: Experiment) -> Constraint:

@@ -15,15 +15,8 @@ from tfmtl.fusion.scores import terms, weigh
 from tfmtl.fusion.table import PredictionTable
 from tfmtl.metrics.arrays import Floats
 from tfmtl.metrics.lists import Lists, gains, make_lists
-from tfmtl.metrics.ranking import (
-    GRADED,
-    VALUED,
-    Empty,
-    best_of,
-    mean_over_lists,
-    per_list,
-)
-from tfmtl.schema.evaluation import RankingSpec
+from tfmtl.metrics.ranking import Empty, best_of, mean_over_lists, per_list
+from tfmtl.schema.evaluation import GRADED, VALUED, RankingSpec
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.fusion import FusionSpec
 from tfmtl.schema.task import outputs_of

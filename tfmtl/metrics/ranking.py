@@ -22,15 +22,9 @@ from scipy.special import gammaln
 from tfmtl.errors import ConfigError
 from tfmtl.metrics.arrays import Floats, Ints, binary_labels, sums_by_code, tie_runs
 from tfmtl.metrics.lists import Gain, Lists, Places, find_places, gains, make_lists
+from tfmtl.schema.evaluation import GRADED, METRICS, VALUED
 
 Empty = Literal["skip", "zero"]
-WITH_K = ("ndcg", "map", "hr", "gndcg", "gmap")
-"""Metrics of the first K places; their names are such as `ndcg@10`."""
-METRICS = (*WITH_K, "mrr")
-VALUED = ("gndcg", "gmap")
-"""Metrics that need `Lists.value`."""
-GRADED = ("ndcg", "gndcg")
-"""Metrics of labels that are no mere yes or no."""
 
 
 def per_list(

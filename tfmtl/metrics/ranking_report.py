@@ -12,14 +12,8 @@ import numpy.typing as npt
 from tfmtl.metrics.arrays import Floats, Ints
 from tfmtl.metrics.bootstrap import mean_intervals
 from tfmtl.metrics.lists import Gain, find_places, gains, make_lists
-from tfmtl.metrics.ranking import (
-    GRADED,
-    VALUED,
-    WITH_K,
-    Empty,
-    mean_over_lists,
-    per_list,
-)
+from tfmtl.metrics.ranking import Empty, mean_over_lists, per_list
+from tfmtl.schema.evaluation import GRADED, VALUED, WITH_K
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
 from tfmtl.schema.base import Spec
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.task import TaskSpec
+
+WITH_K = ("ndcg", "map", "hr", "gndcg", "gmap")
+"""Metrics of the first K places of a list; their names are such as `ndcg@10`."""
+METRICS = (*WITH_K, "mrr")
+VALUED = ("gndcg", "gmap")
+"""Metrics that need `evaluation.ranking.value`."""
+GRADED = ("ndcg", "gndcg")
+"""Metrics of labels that are no mere yes or no."""
+
+
+class RankingMetric(NamedTuple):
+    """A metric of the order inside lists.
+
+    Attributes:
+        name: One of `METRICS`.
+        at: K; None for `mrr`.
+    """
+
+    name: str
+    at: int | None = None
+
+    def __str__(self) -> str:
+        """`ndcg@10`, `mrr`."""
+        return self.name if self.at is None else f"{self.name}@{self.at}"
+
+    @classmethod
+    def parse(cls, text: str) -> RankingMetric | None:
+        """What `str` wrote; None for any other text."""
+        name, marked, number = text.partition("@")
+        if name not in METRICS or bool(marked) != (name in WITH_K):
+            return None
+        if not marked:
+            return cls(name)
+        if not (number.isascii() and number.isdigit() and number[0] != "0"):
+            return None
+        return cls(name, int(number))
+
+
+METRIC_NAMES = tuple(f"{name}@K" if name in WITH_K else name for name in METRICS)
+"""For messages."""
 
 
 class RankingSpec(Spec):
@@ -41,6 +82,22 @@ class RankingSpec(Spec):
         if dataset.keys.group is not None:
             return "group"
         return "user" if dataset.keys.user is not None else None
+
+    def refusal(self, metric: RankingMetric, task: TaskSpec) -> str:
+        """Why a task has no such metric; empty where it has."""
+        if task.type == "multiclass":
+            return "a multiclass task has no one number to order by"
+        if task.type == "regression" and metric.name not in GRADED:
+            return (
+                f"{metric.name} is of labels of 0 and 1; the metric of a regression is "
+                "ndcg@K"
+            )
+        if metric.name in VALUED and self.value is None:
+            return (
+                f"{metric.name} needs `evaluation.ranking.value`, the task whose label "
+                "is a row's value"
+            )
+        return ""
 
     def check(self, dataset: DatasetSpec) -> None:
         """Refuses names that these data do not have.

@@ -24,8 +24,8 @@ from tfmtl.fusion.objective import Judge
 from tfmtl.fusion.search import Found, search
 from tfmtl.fusion.table import read_table
 from tfmtl.metrics.arrays import Floats, Ints
-from tfmtl.metrics.ranking import GRADED
 from tfmtl.progress import Listener, Silent
+from tfmtl.schema.evaluation import GRADED
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.fusion import Form, FusionSpec, check_free
 from tfmtl.schema.task import outputs_of

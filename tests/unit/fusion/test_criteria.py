@@ -52,7 +52,7 @@ def test_criteria_are_read_and_written(experiment, text, wanted):
         ("buy/ndcg@0", r"metrics: \['ndcg@K'"),
         ("buy/ndcg@²", r"metrics: \['ndcg@K'"),
         ("buy/mrr@10", r"metrics: \['ndcg@K'"),
-        ("watch/map@10", "'watch' is a regression"),
+        ("watch/map@10", "the metric of a regression is ndcg@K"),
         ("buy/gndcg@10", "needs `evaluation.ranking.value`"),
         ("buy@home/ndcg@10", r"scenario 'home'; scenarios: \['feed', 'search'"),
     ],
