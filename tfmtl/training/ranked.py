@@ -40,10 +40,10 @@ class RankedEvaluator(SplitEvaluator):
         subject, _, metric = self._monitor.rpartition("/")
         self._output, _, self._scenario = subject.partition("@")
         parsed = RankingMetric.parse(metric)
-        assert parsed is not None  # the experiment was checked
-        self._metric = parsed
         self._spec = experiment.evaluation.ranking or RankingSpec()
-        self._key = self._spec.key(experiment.dataset)
+        key = self._spec.key(experiment.dataset)
+        assert parsed is not None and key is not None  # the experiment was checked
+        self._metric, self._key = parsed, key
         self._collect = tf.function(self._columns, autograph=False)
 
     def __call__(self) -> dict[str, float]:
