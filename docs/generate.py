@@ -20,7 +20,16 @@ from pydantic.fields import FieldInfo
 
 from tfmtl import balance, models
 from tfmtl.models import matching
-from tfmtl.schema import base, dataset, experiment, feature, split, task
+from tfmtl.schema import (
+    base,
+    dataset,
+    evaluation,
+    experiment,
+    feature,
+    fusion,
+    split,
+    task,
+)
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
 
@@ -64,13 +73,16 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         (split.TimeSplit, split.BoundarySplit, split.HashSplit, split.GivenSplit),
     ),
     (
-        "Model, balancer, training, export",
+        "Model, balancer, training, evaluation, export",
         (
             experiment.ComponentSpec,
             experiment.OptimizerSpec,
             experiment.ScheduleSpec,
             experiment.RegularizationSpec,
             experiment.TrainingSpec,
+            evaluation.EvaluationSpec,
+            evaluation.RankingSpec,
+            fusion.FusionSpec,
             experiment.ExportSpec,
         ),
     ),
@@ -91,6 +103,9 @@ _TITLES = {
     experiment.ScheduleSpec: "`optimizers.<pattern>.schedule`",
     experiment.RegularizationSpec: "`regularization`",
     experiment.TrainingSpec: "`training`",
+    evaluation.EvaluationSpec: "`evaluation`",
+    evaluation.RankingSpec: "`evaluation.ranking`",
+    fusion.FusionSpec: "`fusion`",
     experiment.ExportSpec: "`export`",
 }
 

@@ -19,9 +19,12 @@ from tfmtl.losses import TaskLosses
 from tfmtl.models import MODELS, MultiTaskModel
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.base import Spec
+from tfmtl.schema.evaluation import RankingMetric
 from tfmtl.schema.experiment import ComponentSpec, Experiment
 from tfmtl.schema.load import explain
 from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.training.evaluation import SplitEvaluator
+from tfmtl.training.ranked import RankedEvaluator
 from tfmtl.training.trainer import Trainer
 
 
@@ -194,3 +197,18 @@ def make_reader(
         if samples is not None:
             return SamplingReader(**settings, samples=samples)
     return Reader(**settings)
+
+
+def make_evaluator(
+    experiment: Experiment,
+    model: MultiTaskModel,
+    manifest: DatasetManifest,
+    directory: pathlib.Path,
+) -> SplitEvaluator:
+    """What measures the validation split during training, the monitor among it."""
+    metric = experiment.training.monitor.rpartition("/")[2]
+    ranked = RankingMetric.parse(metric) is not None
+    reader = make_reader(experiment, manifest, directory, "validation", keys=ranked)
+    if ranked:
+        return RankedEvaluator(model, reader, experiment)
+    return SplitEvaluator(model, reader)

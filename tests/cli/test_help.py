@@ -26,6 +26,7 @@ EXPECTED = {
     "preprocess",
     "train",
     "evaluate",
+    "fuse",
     "score",
     "export",
     "serve",

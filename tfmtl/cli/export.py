@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import click
 
-from tfmtl.cli.base import IN_FILE, IN_FOLDER, OUT_FOLDER, Command, example
+from tfmtl.cli.base import (
+    IN_FILE,
+    IN_FOLDER,
+    OUT_FOLDER,
+    Command,
+    example,
+    fusion_option,
+)
+
+if TYPE_CHECKING:
+    from tfmtl.schema.fusion import FusionChoice
 
 
 @click.command(
@@ -35,12 +46,14 @@ from tfmtl.cli.base import IN_FILE, IN_FOLDER, OUT_FOLDER, Command, example
     help="Report for the model card, as `tfmtl evaluate RUN --json` writes it; the "
     "validation metrics by default.",
 )
+@fusion_option
 def export(
     run: pathlib.Path,
     output: pathlib.Path,
     version: int | None,
     dataset: pathlib.Path | None,
     metrics: pathlib.Path | None,
+    fusion: FusionChoice,
 ) -> None:
     """Export the best model of RUN for TensorFlow Serving.
 
@@ -59,6 +72,7 @@ def export(
             version=version,
             dataset=dataset,
             metrics=report,
+            fusion=fusion,
             listener=listener,
         )
     click.echo(

@@ -18,6 +18,7 @@ from tfmtl.cli.demo import demo
 from tfmtl.cli.doctor import doctor
 from tfmtl.cli.evaluate import evaluate
 from tfmtl.cli.export import export
+from tfmtl.cli.fuse import fuse
 from tfmtl.cli.models import models
 from tfmtl.cli.predict import predict
 from tfmtl.cli.preprocess import preprocess
@@ -62,6 +63,7 @@ for _command in (
     preprocess,
     train,
     evaluate,
+    fuse,
     score,
     export,
     serve,

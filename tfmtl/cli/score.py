@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
+from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, fusion_option
+
+if TYPE_CHECKING:
+    from tfmtl.schema.fusion import FusionChoice
 
 
 @click.command(
@@ -30,11 +34,13 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
 @click.option(
     "--dataset", type=IN_FOLDER, help="Where the dataset of a run lies now, if moved."
 )
+@fusion_option
 def score(
     model_or_run: pathlib.Path,
     inputs: tuple[str, ...],
     output: pathlib.Path,
     dataset: pathlib.Path | None,
+    fusion: FusionChoice,
 ) -> None:
     """Predict raw rows offline, with an export or a run.
 
@@ -52,7 +58,12 @@ def score(
 
     with progress() as listener:
         counts = workflow.score(
-            model_or_run, inputs, output, dataset=dataset, listener=listener
+            model_or_run,
+            inputs,
+            output,
+            dataset=dataset,
+            fusion=fusion,
+            listener=listener,
         )
     click.echo(f"{counts.written:,} of {counts.read:,} rows scored: {output}")
     if counts.rejected:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.export import export
+from tfmtl.workflow.fuse import fuse
 from tfmtl.workflow.score import score
 from tfmtl.workflow.train import TrainResult, train
 
-__all__ = ["TrainResult", "evaluate", "export", "score", "train"]
+__all__ = ["TrainResult", "evaluate", "export", "fuse", "score", "train"]

@@ -13,9 +13,11 @@ from tfmtl.export.saved_model import save, serving_module, versions_in
 from tfmtl.export.signature import served_outputs
 from tfmtl.files import atomic_directory
 from tfmtl.progress import Listener, Silent
+from tfmtl.schema.fusion import SCORE, FusionChoice, FusionSpec
 from tfmtl.schema.manifest import ExportManifest, served_inputs
 from tfmtl.schema.task import outputs_of
 from tfmtl.versions import versions
+from tfmtl.workflow.fusion import fusion_of, score_meaning
 from tfmtl.workflow.restore import Restored, restore
 
 
@@ -26,6 +28,7 @@ def export(
     version: int | None = None,
     dataset: str | pathlib.Path | None = None,
     metrics: dict[str, Any] | None = None,
+    fusion: FusionChoice = "found",
     listener: Listener | None = None,
 ) -> ExportManifest:
     """Exports the model of a finished run as `output/<version>/`.
@@ -40,6 +43,7 @@ def export(
         dataset: Where the data set lies now, if it was moved.
         metrics: A report of `evaluate` for the model card; the validation metrics of
             the chosen step where None (of a refitted run: of the model before it).
+        fusion: Which weights make the output `score`: see `workflow.fusion.fusion_of`.
         listener: Told about the progress.
 
     Returns:
@@ -56,9 +60,10 @@ def export(
     number = _version(base, version)
     # The transform graph becomes part of the model.
     restored = restore(run, dataset, same_dataset=True)
-    manifest = _card(restored, metrics)
+    fused = fusion_of(run, restored.experiment, fusion)
+    manifest = _card(restored, metrics, fused)
     spec = restored.experiment.export
-    module = serving_module(restored.model, restored.dataset, spec.outputs)
+    module = serving_module(restored.model, restored.dataset, spec.outputs, fused)
     began = time.perf_counter()
     _remove_leftovers(base)
     with (
@@ -107,7 +112,9 @@ def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
         )
 
 
-def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
+def _card(
+    restored: Restored, metrics: dict[str, Any] | None, fusion: FusionSpec | None
+) -> ExportManifest:
     model, manifest = restored.model, restored.manifest
     if metrics is not None:
         _check_report(metrics, list(outputs_of(model.tasks)))
@@ -126,6 +133,9 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         }
         module_outputs[task.name] = meaning[task.type]
     served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
+    outputs = {name: module_outputs[name] for name in served}
+    if fusion is not None:
+        outputs[SCORE] = score_meaning(fusion)
     train = manifest.splits["train"]
     return ExportManifest(
         tfmtl_version=versions().get("tfmtl", ""),
@@ -135,7 +145,8 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         schema_hash=manifest.schema_hash,
         dataset=manifest.dataset,
         inputs=served_inputs(manifest.dataset),
-        outputs={name: module_outputs[name] for name in served},
+        outputs=outputs,
+        fusion=fusion,
         scenarios=manifest.dataset.scenario_values,
         metrics=metrics or restored.result["metrics"],
         data={

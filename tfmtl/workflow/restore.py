@@ -43,6 +43,7 @@ def restore(
     dataset: str | pathlib.Path | None = None,
     *,
     same_dataset: bool = False,
+    refit: bool = True,
 ) -> Restored:
     """Loads the model of a finished run.
 
@@ -51,6 +52,8 @@ def restore(
         dataset: Where its data set lies now, if it was moved. Another one of the same
             schema has ids from vocabularies of its own: see `Restored.same_dataset`.
         same_dataset: Refuse such a data set.
+        refit: Take the refitted model where there is one; else the one before it, which
+            has not seen the validation split.
 
     Raises:
         DataError: The run is not finished, or its data set is gone, of another schema
@@ -76,8 +79,8 @@ def restore(
         )
     manifest = fit_manifest(experiment, manifest)
     model = build.make_model(experiment, manifest, directory)
-    folder = (
-        source.path / REFIT / "checkpoints" if result["refit"] else (source.checkpoints)
-    )
+    folder = source.checkpoints
+    if refit and result["refit"]:
+        folder = source.path / REFIT / "checkpoints"
     restore_model(model, folder, result["step"])
     return Restored(model, experiment, manifest, directory, result, same)

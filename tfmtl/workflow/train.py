@@ -16,7 +16,6 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
-from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.loop import Loop, Outcome
 from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
@@ -215,9 +214,7 @@ def _fit(
     trainer = build.make_trainer(experiment, model, planned, per_epoch)
     evaluator = None
     if refit_steps is None:
-        evaluator = SplitEvaluator(
-            model, build.make_reader(experiment, manifest, directory, "validation")
-        )
+        evaluator = build.make_evaluator(experiment, model, manifest, directory)
     loop = Loop(trainer, reader, evaluator, run, spec, listener, refit_steps)
     parameters = sum(int(tf.size(v)) for v in model.trainable_variables)
     return loop.fit(resume=resume), parameters
