@@ -22,6 +22,7 @@ from tfmtl.schema.base import Spec
 from tfmtl.schema.experiment import ComponentSpec, Experiment
 from tfmtl.schema.load import explain
 from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.training.control import TaskControl
 from tfmtl.training.trainer import Trainer
 
 
@@ -156,11 +157,14 @@ def make_trainer(
     losses = TaskLosses(
         model.tasks, {t.name: model.trained_output(t) for t in model.tasks}
     )
+    groups = model.variable_groups()
+    names = [t.name for t in model.tasks]
+    control = TaskControl(names, experiment.training.tasks, groups)
     optimizers = OptimizerGroups(
-        experiment.optimizers, model.variable_groups(), planned_steps
+        experiment.optimizers, groups, planned_steps, control.waiting
     )
     balancer = make_balancer(experiment, steps_per_epoch)
-    return Trainer(model, losses, balancer, optimizers)
+    return Trainer(model, losses, balancer, optimizers, control)
 
 
 def make_reader(

@@ -23,6 +23,7 @@ from tfmtl.balance.base import (
 )
 from tfmtl.balance.gram import add, gram_matrix, weighted_sum
 from tfmtl.errors import ConfigError
+from tfmtl.training.control import clip_tasks
 from tfmtl.training.shared import SharedVariables
 
 
@@ -81,11 +82,19 @@ class StepGradients:
     Args:
         balancer: The balancer.
         variables: All variables, and which of them are shared.
+
+    Attributes:
+        clip: [T] norms of the tasks' gradients on shared variables; see `TaskControl`.
     """
 
     def __init__(self, balancer: Any, variables: SharedVariables) -> None:
         self.balancer = balancer
         self.variables = variables
+        self.clip: Sequence[float | None] | None = None
+
+    def _clipped(self, gradients: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Gradients, variable by task, with those of tasks that have a norm clipped."""
+        return gradients if self.clip is None else clip_tasks(gradients, self.clip)
 
     def __call__(self, forward: Forward) -> Found:
         """The gradients of a step.
@@ -116,13 +125,16 @@ class OfWeightedLosses(StepGradients):
 
     balancer: LossWeighting
 
-    def __call__(self, forward: Forward) -> Found:
+    def _weighed(self, forward: Forward) -> tuple[Any, TaskStats]:
         stats = forward.stats
         if self.balancer.needs_gramian:
             last = self.variables.probed("last_shared", None)
             per_task = [differentiate([loss], last) for loss in forward.losses]
             stats = stats._replace(gramian=gram_matrix(list(zip(*per_task)))[None])
-        weights = tf.stop_gradient(self.balancer.weigh(stats))
+        return tf.stop_gradient(self.balancer.weigh(stats)), stats
+
+    def __call__(self, forward: Forward) -> Found:
+        weights, stats = self._weighed(forward)
         total = tf.reduce_sum(weights * stats.losses) + forward.penalty
         return Found(differentiate([total], self.variables.all), weights, stats)
 
@@ -137,7 +149,7 @@ class OfGradients(StepGradients):
         passes = [differentiate([x], [*shared, *rest]) for x in forward.losses]
         per_task = list(zip(*passes))  # variable by task
         plain = [add(g) for g in per_task[len(shared) :]]
-        per_task = per_task[: len(shared)]
+        per_task = self._clipped(per_task[: len(shared)])
         combined, *told = self._combine(per_task, forward.stats)
         gradients = self._joined(combined, plain)
         return Found(self._with_penalty(gradients, forward), *told)
@@ -197,6 +209,8 @@ class OfCut(StepGradients):
         # What is no task's own may lie before the cut: a scenario's layers in a trunk.
         summed = [tf.add_n(g) for g in at_cut]
         plain = [add(p) for p in zip(plain, differentiate(cut, rest, summed))]
+        at_cut = self._clipped(at_cut)
+        summed = [tf.add_n(g) for g in at_cut]
         seeds, *told = self._combine(cut, at_cut, forward.stats)
         gradients = self._joined(self._shared(cut, seeds, summed), plain)
         return Found(self._with_penalty(gradients, forward), *told)

@@ -11,12 +11,9 @@ from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.losses.task import TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
-from tfmtl.training.gradients import (
-    Forward,
-    Found,
-    OfLastWeights,
-    step_gradients,
-)
+from tfmtl.training.control import TaskControl
+from tfmtl.training.gradients import Forward, Found, OfLastWeights
+from tfmtl.training.reach import controlled_gradients, within_reach
 from tfmtl.training.shared import SharedVariables
 
 
@@ -79,6 +76,7 @@ class Trainer(tf.Module):
         losses: Of its tasks.
         balancer: Weighs them.
         optimizers: Of its variable groups.
+        control: Who takes part, and how far; all do, wholly, where None.
     """
 
     def __init__(
@@ -87,16 +85,20 @@ class Trainer(tf.Module):
         losses: TaskLosses,
         balancer: Balancer,
         optimizers: OptimizerGroups,
+        control: TaskControl | None = None,
     ) -> None:
         super().__init__(name="trainer")
         self.model = model
         self.losses = losses
         self.balancer = balancer
         self.optimizers = optimizers
-        self.variables_shared = SharedVariables(
-            model.variable_groups(), optimizers.variables_in_order
+        groups = model.variable_groups()
+        names = [t.name for t in model.tasks]
+        self.control = control or TaskControl(names, {}, groups)
+        self.variables_shared = SharedVariables(groups, optimizers.variables_in_order)
+        self._gradients = controlled_gradients(
+            balancer, self.variables_shared, self.control
         )
-        self._gradients = step_gradients(balancer, self.variables_shared)
         self._every = getattr(balancer.config, "every", 1)
         self._last = self._last_weights()
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
@@ -112,9 +114,10 @@ class Trainer(tf.Module):
         self.balancer.last_weights = self.balancer.state(
             "last_weights", tf.ones([groups, self.balancer.count])
         )
-        return OfLastWeights(
+        last = OfLastWeights(
             self.balancer, self.variables_shared, self.balancer.last_weights
         )
+        return within_reach(last, self.control)
 
     def all_finite(self) -> bool:
         """Whether every variable is a number: a loss may still be one when a gradient
@@ -148,15 +151,19 @@ class Trainer(tf.Module):
 
     def _step(self, batch: Batch, gradients: Any, keep: bool = False) -> StepSums:
         losses, present, penalty = forward(self.model, self.losses, batch)
-        stats = TaskStats(losses, present, tf.convert_to_tensor(self.model.step))
+        step = tf.convert_to_tensor(self.model.step)
+        losses, present = self.control.masked(losses, present, step)
+        stats = TaskStats(losses, present, step)
         passed = Forward(tf.unstack(losses), penalty, self.model.cut(), stats)
         found: Found = gradients(passed)
         if keep:
             self.balancer.last_weights.assign(found.group_weights)
-        self.optimizers.apply(found.gradients)
+        active = self.control.active_by_task(step)
+        self.optimizers.apply(found.gradients, step, active)
         if self.balancer.needs_new_losses:
             with frozen_statistics():
                 after, *_ = forward(self.model, self.losses, batch)
+                after, _ = self.control.masked(after, present, step)
             self.balancer.after_update(found.stats, after)
         self.model.step.assign_add(1)
         finite = tf.math.is_finite(tf.reduce_sum(losses) + penalty)
