@@ -7,7 +7,7 @@ import pathlib
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
+from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, snapshot_option
 
 
 @click.command(
@@ -32,12 +32,14 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
     help="Write keys, labels and predictions of every row to this Parquet file.",
 )
 @click.option("--dataset", type=IN_FOLDER, help="Where the dataset lies now, if moved.")
+@snapshot_option
 def evaluate(
     run: pathlib.Path,
     split: str,
     json_file: pathlib.Path | None,
     predictions: pathlib.Path | None,
     dataset: pathlib.Path | None,
+    snapshot: str | None,
 ) -> None:
     """Measure the model of RUN on one split, per task and scenario."""
     from tfmtl import workflow
@@ -47,7 +49,12 @@ def evaluate(
 
     with progress() as listener:
         report = workflow.evaluate(
-            run, split, dataset=dataset, predictions_file=predictions, listener=listener
+            run,
+            split,
+            dataset=dataset,
+            predictions_file=predictions,
+            snapshot=snapshot,
+            listener=listener,
         )
     if json_file is not None:
         atomic_write(json_file, json.dumps(report, indent=2, allow_nan=False) + "\n")

@@ -6,7 +6,14 @@ import pathlib
 
 import click
 
-from tfmtl.cli.base import IN_FILE, IN_FOLDER, OUT_FOLDER, Command, example
+from tfmtl.cli.base import (
+    IN_FILE,
+    IN_FOLDER,
+    OUT_FOLDER,
+    Command,
+    example,
+    snapshot_option,
+)
 
 
 @click.command(
@@ -35,12 +42,14 @@ from tfmtl.cli.base import IN_FILE, IN_FOLDER, OUT_FOLDER, Command, example
     help="Report for the model card, as `tfmtl evaluate RUN --json` writes it; the "
     "validation metrics by default.",
 )
+@snapshot_option
 def export(
     run: pathlib.Path,
     output: pathlib.Path,
     version: int | None,
     dataset: pathlib.Path | None,
     metrics: pathlib.Path | None,
+    snapshot: str | None,
 ) -> None:
     """Export the best model of RUN for TensorFlow Serving.
 
@@ -59,6 +68,7 @@ def export(
             version=version,
             dataset=dataset,
             metrics=report,
+            snapshot=snapshot,
             listener=listener,
         )
     click.echo(

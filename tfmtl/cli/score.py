@@ -6,7 +6,7 @@ import pathlib
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
+from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, snapshot_option
 
 
 @click.command(
@@ -30,11 +30,13 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example
 @click.option(
     "--dataset", type=IN_FOLDER, help="Where the dataset of a run lies now, if moved."
 )
+@snapshot_option
 def score(
     model_or_run: pathlib.Path,
     inputs: tuple[str, ...],
     output: pathlib.Path,
     dataset: pathlib.Path | None,
+    snapshot: str | None,
 ) -> None:
     """Predict raw rows offline, with an export or a run.
 
@@ -52,7 +54,12 @@ def score(
 
     with progress() as listener:
         counts = workflow.score(
-            model_or_run, inputs, output, dataset=dataset, listener=listener
+            model_or_run,
+            inputs,
+            output,
+            dataset=dataset,
+            snapshot=snapshot,
+            listener=listener,
         )
     click.echo(f"{counts.written:,} of {counts.read:,} rows scored: {output}")
     if counts.rejected:

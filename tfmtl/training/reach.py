@@ -1,4 +1,4 @@
-"""Gradients of a step under per-task control: clipped tasks, tasks kept to their own."""
+"""Gradients of a step under per-task control: tasks clipped, or kept to their own."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ def evaluate(
     *,
     dataset: str | pathlib.Path | None = None,
     predictions_file: str | pathlib.Path | None = None,
+    snapshot: str | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Evaluates the model of a finished run on a split.
@@ -38,6 +39,8 @@ def evaluate(
             anything.
         predictions_file: A Parquet file to write: keys, scenario, and for each output
             its prediction and label (null outside its population).
+        snapshot: Evaluate the model of this task's own best step; the run's choice
+            where None.
         listener: Told about the progress.
 
     Returns:
@@ -48,12 +51,12 @@ def evaluate(
         whether the data set is the one of the run, None where that is not known.
 
     Raises:
-        ConfigError: The data set has no such split.
+        ConfigError: The data set has no such split, or the run no such snapshot.
         DataError: The run is not finished or its data set is gone.
     """
     listener = listener or Silent()
     listener.stage(f"evaluate {split}")
-    restored = restore(run, dataset)
+    restored = restore(run, dataset, snapshot=snapshot)
     model, manifest = restored.model, restored.manifest
     if split not in manifest.splits:
         raise ConfigError(
@@ -92,7 +95,7 @@ def evaluate(
             f"the data set {str(restored.dataset)!r} is another one than the run's: "
             "same schema, other content"
         )
-    if split == "validation" and restored.result["refit"]:
+    if split == "validation" and restored.refit:
         listener.note("the refitted model has seen the validation split in training")
     return report
 

@@ -15,6 +15,7 @@ from tfmtl.files import atomic_directory
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.manifest import ExportManifest, served_inputs
 from tfmtl.schema.task import outputs_of
+from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
 from tfmtl.workflow.restore import Restored, restore
 
@@ -26,6 +27,7 @@ def export(
     version: int | None = None,
     dataset: str | pathlib.Path | None = None,
     metrics: dict[str, Any] | None = None,
+    snapshot: str | None = None,
     listener: Listener | None = None,
 ) -> ExportManifest:
     """Exports the model of a finished run as `output/<version>/`.
@@ -39,15 +41,17 @@ def export(
         version: A number above the newest version there; the next one where None.
         dataset: Where the data set lies now, if it was moved.
         metrics: A report of `evaluate` for the model card; the validation metrics of
-            the chosen step where None (of a refitted run: of the model before it).
+            the model's step where None (of a refitted run: of the model before it).
+        snapshot: Export the model of this task's own best step; the run's choice where
+            None.
         listener: Told about the progress.
 
     Returns:
         The model card, which lies in the version's `tfmtl.json` too.
 
     Raises:
-        ConfigError: The version exists already, or `metrics` is no report on this
-            model.
+        ConfigError: The version exists already, `metrics` is no report on this model,
+            or the run has no such snapshot.
         DataError: The run is not finished, its data set is gone or another one.
     """
     listener = listener or Silent()
@@ -55,8 +59,11 @@ def export(
     base = pathlib.Path(output)
     number = _version(base, version)
     # The transform graph becomes part of the model.
-    restored = restore(run, dataset, same_dataset=True)
-    manifest = _card(restored, metrics)
+    restored = restore(run, dataset, same_dataset=True, snapshot=snapshot)
+    validated = restored.result["metrics"]
+    if snapshot is not None:
+        validated = RunDirectory(run).metrics_at(restored.step)
+    manifest = _card(restored, metrics, validated)
     spec = restored.experiment.export
     module = serving_module(restored.model, restored.dataset, spec.outputs)
     began = time.perf_counter()
@@ -107,7 +114,9 @@ def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
         )
 
 
-def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
+def _card(
+    restored: Restored, metrics: dict[str, Any] | None, validated: dict[str, float]
+) -> ExportManifest:
     model, manifest = restored.model, restored.manifest
     if metrics is not None:
         _check_report(metrics, list(outputs_of(model.tasks)))
@@ -137,7 +146,7 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         inputs=served_inputs(manifest.dataset),
         outputs={name: module_outputs[name] for name in served},
         scenarios=manifest.dataset.scenario_values,
-        metrics=metrics or restored.result["metrics"],
+        metrics=metrics or validated,
         data={
             "rows": {name: split.rows for name, split in manifest.splits.items()},
             "positive_rates": {t: s.mean for t, s in train.tasks.items()},
@@ -145,7 +154,7 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
             "timestamp_max": train.timestamp_max,
         },
         parameters=sum(int(v.shape.num_elements()) for v in model.trainable_variables),
-        steps=restored.result["step"],
-        refit=restored.result["refit"],
+        steps=restored.step,
+        refit=restored.refit,
         seed=restored.experiment.seed,
     )

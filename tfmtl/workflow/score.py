@@ -33,6 +33,7 @@ def score(
     output: str | pathlib.Path,
     *,
     dataset: str | pathlib.Path | None = None,
+    snapshot: str | None = None,
     listener: Listener | None = None,
 ) -> RowCounts:
     """Predicts every row of raw files with an export or a run.
@@ -52,6 +53,8 @@ def score(
             `row`, the row key, or `file` and `file_row` where the data have no key; and
             each output.
         dataset: Where a run's data set lies now, if it was moved.
+        snapshot: Of a run, the model of this task's own best step; the run's choice
+            where None.
         listener: Told about the progress.
 
     Returns:
@@ -63,7 +66,7 @@ def score(
     """
     listener = listener or Silent()
     patterns = [inputs] if isinstance(inputs, str) else list(inputs)
-    spec, predict = _load(pathlib.Path(model_or_run), dataset, listener)
+    spec, predict = _load(pathlib.Path(model_or_run), dataset, snapshot, listener)
     listener.stage("score")
     path = pathlib.Path(output)
     reasons: collections.Counter[str] = collections.Counter()
@@ -141,11 +144,11 @@ def _write_counts(
 
 
 def _load(
-    path: pathlib.Path, dataset: Any, listener: Listener
+    path: pathlib.Path, dataset: Any, snapshot: str | None, listener: Listener
 ) -> tuple[DatasetSpec, Any]:
     """The data specification and a function from served inputs to NumPy outputs."""
     if (path / RUN).is_file():
-        restored = restore(path, dataset)
+        restored = restore(path, dataset, snapshot=snapshot)
         if restored.same_dataset is False:
             listener.note(
                 f"the data set {str(restored.dataset)!r} is another one than the "
@@ -166,6 +169,11 @@ def _load(
             raise ConfigError(
                 "`model_or_run` must be a run directory, a version of an exported "
                 f"model, or its base directory. Received: {str(path)!r}"
+            )
+        if snapshot is not None:
+            raise ConfigError(
+                "`snapshot` is for a run: an exported model is one model. Received: "
+                f"{snapshot!r} with the model {str(version)!r}"
             )
         if dataset is not None:
             raise ConfigError(
