@@ -27,6 +27,7 @@ EXPECTED = {
     "preprocess",
     "train",
     "evaluate",
+    "diagnose",
     "score",
     "export",
     "serve",

@@ -47,8 +47,7 @@ class Diagnostics:
         found = tf.nest.map_structure(lambda x: x.numpy(), self._measure_next(batches))
         count = len(self.names)
         weighed = np.ones(count) if weights is None else np.asarray(weights, float)
-        reaching = weighed.copy()
-        reaching[self.trainer.control.apart] = 0.0
+        reaching = weighed * self._limits(found["grams"])
         return {
             "weights": dict(zip(self.names, weighed.tolist())),
             "groups": {
@@ -62,6 +61,16 @@ class Diagnostics:
                 name: expert_facts(*values) for name, values in found["experts"].items()
             },
         }
+
+    def _limits(self, grams: Mapping[str, _Array]) -> _Array:
+        """[T], what is left of the tasks' gradients under `training.tasks`."""
+        left = np.ones(len(self.names))
+        norms = np.sqrt(np.diag(sum(grams.values(), np.zeros([len(left)] * 2))))
+        for t, limit in enumerate(self.trainer.control.clip_norms):
+            if limit is not None:
+                left[t] = limit / max(norms[t], limit)
+        left[self.trainer.control.apart] = 0.0
+        return left
 
     def _gates(self, means: _Array, entropies: _Array) -> dict[str, Any]:
         count = len(self.names)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from tfmtl.workflow.diagnose import Diagnosis, diagnose
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.export import export
 from tfmtl.workflow.score import score
 from tfmtl.workflow.train import TrainResult, train
 
-__all__ = ["TrainResult", "evaluate", "export", "score", "train"]
+__all__ = [
+    "Diagnosis",
+    "TrainResult",
+    "diagnose",
+    "evaluate",
+    "export",
+    "score",
+    "train",
+]
