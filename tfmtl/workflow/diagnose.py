@@ -112,7 +112,9 @@ def _look(
     restored = restore(run, dataset)
     experiment, manifest = restored.experiment, restored.manifest
     trainer = build.make_trainer(experiment, restored.model, restored.step)
-    reader = build.make_reader(experiment, manifest, restored.dataset, "validation")
+    reader = build.make_reader(
+        experiment, manifest, restored.dataset, "validation", train=True
+    )
     weights = None
     for event in RunDirectory(run).events():
         if event["kind"] == "train" and event["step"] <= restored.step:
