@@ -23,6 +23,7 @@ from tfmtl.schema.evaluation import RankingMetric
 from tfmtl.schema.experiment import ComponentSpec, Experiment
 from tfmtl.schema.load import explain
 from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.training.control import TaskControl
 from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.ranked import RankedEvaluator
 from tfmtl.training.trainer import Trainer
@@ -160,11 +161,14 @@ def make_trainer(
     losses = TaskLosses(
         model.tasks, {t.name: model.trained_output(t) for t in model.tasks}
     )
+    groups = model.variable_groups()
+    names = [t.name for t in model.tasks]
+    control = TaskControl(names, experiment.training.tasks, groups)
     optimizers = OptimizerGroups(
-        experiment.optimizers, model.variable_groups(), planned_steps
+        experiment.optimizers, groups, planned_steps, control.waiting
     )
     balancer = make_balancer(experiment, steps_per_epoch)
-    return Trainer(model, losses, balancer, optimizers)
+    return Trainer(model, losses, balancer, optimizers, control)
 
 
 def make_reader(

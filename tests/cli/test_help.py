@@ -27,6 +27,7 @@ EXPECTED = {
     "train",
     "evaluate",
     "fuse",
+    "diagnose",
     "score",
     "export",
     "serve",

@@ -152,6 +152,16 @@ def fusion_option(function: _Function) -> _Function:
     )(function)
 
 
+def snapshot_option(function: _Function) -> _Function:
+    """Adds `--snapshot TASK`."""
+    return click.option(
+        "--snapshot",
+        metavar="TASK",
+        help="Use the model of this task's own best step, which "
+        "`training.task_snapshots: true` keeps.",
+    )(function)
+
+
 def overwrite_option(function: _Function) -> _Function:
     """Adds `--overwrite`, a flag."""
     return click.option(

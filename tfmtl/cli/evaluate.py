@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, fusion_option
+from tfmtl.cli.base import (
+    IN_FOLDER,
+    OUT_FILE,
+    Command,
+    example,
+    fusion_option,
+    snapshot_option,
+)
 
 if TYPE_CHECKING:
     from tfmtl.schema.fusion import FusionChoice
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dataset", type=IN_FOLDER, help="Where the dataset lies now, if moved.")
 @fusion_option
+@snapshot_option
 def evaluate(
     run: pathlib.Path,
     split: str,
@@ -44,6 +52,7 @@ def evaluate(
     predictions: pathlib.Path | None,
     dataset: pathlib.Path | None,
     fusion: FusionChoice,
+    snapshot: str | None,
 ) -> None:
     """Measure the model of RUN on one split, per task and scenario."""
     from tfmtl import workflow
@@ -58,6 +67,7 @@ def evaluate(
             dataset=dataset,
             predictions_file=predictions,
             fusion=fusion,
+            snapshot=snapshot,
             listener=listener,
         )
     if json_file is not None:

@@ -14,6 +14,7 @@ from tfmtl.cli.base import (
     Command,
     example,
     fusion_option,
+    snapshot_option,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     "validation metrics by default.",
 )
 @fusion_option
+@snapshot_option
 def export(
     run: pathlib.Path,
     output: pathlib.Path,
@@ -54,6 +56,7 @@ def export(
     dataset: pathlib.Path | None,
     metrics: pathlib.Path | None,
     fusion: FusionChoice,
+    snapshot: str | None,
 ) -> None:
     """Export the best model of RUN for TensorFlow Serving.
 
@@ -73,6 +76,7 @@ def export(
             dataset=dataset,
             metrics=report,
             fusion=fusion,
+            snapshot=snapshot,
             listener=listener,
         )
     click.echo(

@@ -15,6 +15,7 @@ from tfmtl.cli.base import Group, example
 from tfmtl.cli.config import config
 from tfmtl.cli.data import data
 from tfmtl.cli.demo import demo
+from tfmtl.cli.diagnose import diagnose
 from tfmtl.cli.doctor import doctor
 from tfmtl.cli.evaluate import evaluate
 from tfmtl.cli.export import export
@@ -64,6 +65,7 @@ for _command in (
     train,
     evaluate,
     fuse,
+    diagnose,
     score,
     export,
     serve,

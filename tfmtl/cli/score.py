@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, fusion_option
+from tfmtl.cli.base import (
+    IN_FOLDER,
+    OUT_FILE,
+    Command,
+    example,
+    fusion_option,
+    snapshot_option,
+)
 
 if TYPE_CHECKING:
     from tfmtl.schema.fusion import FusionChoice
@@ -35,12 +42,14 @@ if TYPE_CHECKING:
     "--dataset", type=IN_FOLDER, help="Where the dataset of a run lies now, if moved."
 )
 @fusion_option
+@snapshot_option
 def score(
     model_or_run: pathlib.Path,
     inputs: tuple[str, ...],
     output: pathlib.Path,
     dataset: pathlib.Path | None,
     fusion: FusionChoice,
+    snapshot: str | None,
 ) -> None:
     """Predict raw rows offline, with an export or a run.
 
@@ -63,6 +72,7 @@ def score(
             output,
             dataset=dataset,
             fusion=fusion,
+            snapshot=snapshot,
             listener=listener,
         )
     click.echo(f"{counts.written:,} of {counts.read:,} rows scored: {output}")

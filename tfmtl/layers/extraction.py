@@ -33,6 +33,11 @@ class Extracted(NamedTuple):
     own: Any
     shared: Any
 
+    @property
+    def experts(self) -> Any:
+        """[B, E, H], in the order of the gates."""
+        return tf.concat([x for x in (self.own, self.shared) if x is not None], axis=1)
+
 
 @keras.utils.register_keras_serializable("tfmtl")
 class Extraction(keras.layers.Layer):

@@ -71,7 +71,7 @@ class CGC(MultiTaskModel):
         self.keep_for_cut(x.flat)
         if self.config.shared_experts:
             self.keep_for_cut(level.shared)
-        self.keep_for_inspection(gates=level.gates)
+        self.keep_for_inspection(gates=level.gates, experts=level.experts)
         return level.mixed  # [B, T, H]
 
 

@@ -125,6 +125,7 @@ class DBMTL(MultiTaskModel):
         shared = self.bottom(x.flat, training=training)  # [B, E, H]
         if self.config.num_experts:
             self.keep_for_cut(shared, x.flat)
+            self.keep_for_inspection(experts=shared)
             shared, gates = self.gates(x.flat, shared, training=training)  # [B, T, H]
             self.keep_for_inspection(gates=gates)
         else:

@@ -445,6 +445,8 @@ class ExpertFusion(MultiTaskModel):
             self.keep_for_cut(fused.experts, fused.read)
             name = "gates" if len(self.levels) == 1 else f"level_{i + 1}_gates"
             self.keep_for_inspection(**{name: fused.gates})
+            name = name.removesuffix("gates") + "experts"
+            self.keep_for_inspection(**{name: fused.experts})
             streams = fused.mixed
         return streams
 

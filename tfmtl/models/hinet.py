@@ -161,6 +161,7 @@ class HiNet(MultiTaskModel):
         self.keep_for_inspection(
             shared_expert_gates=shared_gates,
             scenario_expert_gates=gates,
+            scenario_experts=experts,
             attention_gates=attention,
         )
         return tf.concat([shared[:, 0], own, others], axis=1)

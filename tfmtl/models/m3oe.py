@@ -179,7 +179,7 @@ class M3oE(MultiTaskModel):
         shares = _shares(own, fusion.get("beta_task"))
         mixed += fusion["alpha_task"] * tf.einsum("ts,bsh->bth", shares, by_task)
         self.keep_for_cut(represented, mixed)
-        self.keep_for_inspection(**fusion)
+        self.keep_for_inspection(experts=experts, **fusion)
         towers = self.towers(to_tiles(mixed, tiles), tiles.scenario, training=training)
         pairs = tf.cast(from_tiles(towers, tiles), tf.float32)  # [N, T]
         rows = x.pairs.answers(pairs)

@@ -67,5 +67,5 @@ class MMoE(MultiTaskModel):
         experts = self.experts(x.flat, training=training)  # [B, E, H]
         mixed, gates = self.gates(x.flat, experts, training=training)  # [B, T, H]
         self.keep_for_cut(experts, x.flat)
-        self.keep_for_inspection(gates=gates)
+        self.keep_for_inspection(gates=gates, experts=experts)
         return mixed

@@ -95,7 +95,7 @@ class MoE(MultiTaskModel):
         weights = tf.cast(gated.weights, experts.dtype)
         mixed = tf.einsum("be,beh->bh", weights, experts)
         self.keep_for_cut(mixed)
-        self.keep_for_inspection(gates=gated.weights)
+        self.keep_for_inspection(gates=gated.weights, experts=experts)
         return mixed
 
     def aux_losses(self) -> dict[str, Any]:

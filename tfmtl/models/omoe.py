@@ -69,5 +69,5 @@ class OMoE(MultiTaskModel):
         experts = self.experts(x.flat, training=training)  # [B, E, H]
         mixed, gates = self.gate(x.flat, experts, training=training)  # [B, 1, H]
         self.keep_for_cut(mixed)
-        self.keep_for_inspection(gates=gates[:, 0])
+        self.keep_for_inspection(gates=gates[:, 0], experts=experts)
         return mixed[:, 0]  # [B, H]

@@ -86,7 +86,12 @@ class PLE(MultiTaskModel):
         streams = x.flat
         for j, layer in enumerate(self.levels):
             level = layer(streams, training=training)
-            self.keep_for_inspection(**{f"level_{j + 1}_gates": level.gates})
+            self.keep_for_inspection(
+                **{
+                    f"level_{j + 1}_gates": level.gates,
+                    f"level_{j + 1}_experts": level.experts,
+                }
+            )
             if j == self._first_own:
                 self.keep_for_cut(streams)
                 if not layer.own_experts:

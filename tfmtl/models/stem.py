@@ -116,7 +116,7 @@ class STEM(MultiTaskModel):
         logits = self.gates(self.gate_hidden(read, training=training))
         weights = tf.nn.softmax(tf.cast(logits, tf.float32), axis=-1)  # [B, T, E]
         self.keep_for_cut(own, by_all, read)
-        self.keep_for_inspection(gates=weights)
+        self.keep_for_inspection(gates=weights, experts=experts)
         changed, read_only = (
             tf.cast(weights * m, experts.dtype) for m in (self._own, 1 - self._own)
         )

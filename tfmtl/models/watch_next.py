@@ -168,7 +168,7 @@ class WatchNext(MultiTaskModel):
         experts = self.experts(shared, training=training)  # [B, E, H]
         mixed, gates = self.gates(shared, experts, training=training)  # [B, T, H]
         self.keep_for_cut(experts, shared)
-        self.keep_for_inspection(gates=gates)
+        self.keep_for_inspection(gates=gates, experts=experts)
         return mixed
 
     def logits(self, x: _Input, training: bool) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,12 +48,30 @@ def _is_folder(pattern: str, group: str) -> bool:
     return group.startswith(pattern.rstrip("/") + "/")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Variables that are updated together, or stay together.
+
+    Attributes:
+        pattern: Whose settings they have.
+        task: The task that they wait for; None where they wait for none.
+        variables: Of one optimizer.
+        optimizer: Theirs.
+    """
+
+    pattern: str
+    task: str | None
+    variables: list[Any]
+    optimizer: Any
+
+
 class OptimizerGroups:
     """The optimizers of a model, one for each pattern of variable groups.
 
     Clips each pattern's gradient by its global norm, applies it through TFRS's
     `CompositeOptimizer`, and decays kernels decoupled from the gradient. `composite`
-    holds all state, for checkpoints.
+    holds all state, for checkpoints. What is frozen, or not in its steps, is left
+    alone: values, slots and the count of updates that schedules go by.
 
     Under a distribution strategy, gradients are expected to be those of all replicas
     already: nothing is summed here.
@@ -60,6 +80,8 @@ class OptimizerGroups:
         specs: Pattern to optimizer; has `default`.
         groups: Group to variables, a partition.
         planned_steps: Where learning-rate decays end.
+        waiting: Group to the task without which it is not updated, see `apply`; each
+            task's groups have an optimizer of their own.
 
     Raises:
         ConfigError: A pattern fits no group.
@@ -70,17 +92,22 @@ class OptimizerGroups:
         specs: Mapping[str, OptimizerSpec],
         groups: Mapping[str, Sequence[Any]],
         planned_steps: int,
+        waiting: Mapping[str, str] | None = None,
     ) -> None:
         chosen = match_groups(list(groups), list(specs))
         self.patterns: dict[str, list[Any]] = {}
+        parts: dict[tuple[str, str | None], list[Any]] = {}
         for group, pattern in chosen.items():
             self.patterns.setdefault(pattern, []).extend(groups[group])
+            task = (waiting or {}).get(group)
+            parts.setdefault((pattern, task), []).extend(groups[group])
         self._tables = {
             v.ref() for g, vs in groups.items() if g.startswith("embedding") for v in vs
         }
         self._specs = {p: specs[p] for p in self.patterns}
         self.variables_in_order = [v for p in self.patterns.values() for v in p]
         self._planned_steps = planned_steps
+        self._members = parts
         self._rates = {
             p: Schedule(s.learning_rate, s.schedule, planned_steps)
             for p, s in self._specs.items()
@@ -97,49 +124,118 @@ class OptimizerGroups:
         self.composite = self._composite(frozenset(v.ref() for v in variables))
 
     def _composite(self, followed: frozenset[Any]) -> Any:
-        pairs = []
-        for pattern, variables in self.patterns.items():
+        self._parts = []
+        for (pattern, task), variables in self._members.items():
             spec = self._specs[pattern]
             plain = spec.model_copy(update={"class_name": "SGD"})
             for used, moved in ((spec, False), (plain, True)):
                 members = [v for v in variables if (v.ref() in followed) == moved]
                 if members:
-                    pairs.append((make_optimizer(used, self._planned_steps), members))
+                    made = make_optimizer(used, self._planned_steps)
+                    self._parts.append(_Part(pattern, task, members, made))
         # Slots exist before the first step, so that a checkpoint restores into them.
-        for optimizer, members in pairs:
-            optimizer._create_all_weights(members)
+        for part in self._parts:
+            part.optimizer._create_all_weights(part.variables)
         return tfrs.experimental.optimizers.CompositeOptimizer(
-            [(made, lambda members=members: members) for made, members in pairs]
+            [
+                (part.optimizer, lambda members=part.variables: members)
+                for part in self._parts
+            ]
         )
 
-    def apply(self, gradients: Sequence[Any]) -> None:
-        """Applies gradients given in the order of `variables_in_order`."""
-        by_variable = {v.ref(): g for v, g in zip(self.variables_in_order, gradients)}
-        pairs = []
-        for pattern, variables in self.patterns.items():
-            spec = self._specs[pattern]
-            mine = [by_variable[v.ref()] for v in variables]
-            if spec.clip_norm is not None:
-                mine = clip_by_norm(mine, spec.clip_norm)
-            if spec.weight_decay:
-                self._decay(pattern, spec, variables)
-            known = [(g, v) for g, v in zip(mine, variables) if g is not None]
-            if known:
-                pairs += known
-        self.composite.apply_gradients(pairs, experimental_aggregate_gradients=False)
-
-    def _decay(
-        self, pattern: str, spec: OptimizerSpec, variables: Sequence[Any]
+    def apply(
+        self,
+        gradients: Sequence[Any],
+        step: Any = 0,
+        active: Mapping[str, Any] | None = None,
     ) -> None:
-        rate = self._rates[pattern](self.composite.iterations)
+        """Applies gradients given in the order of `variables_in_order`.
+
+        Args:
+            gradients: One a variable; None where nothing flows.
+            step: Scalar, the number of this step, for `start_step` and `stop_step`.
+            active: Task to a scalar bool: whether the groups that wait for it are
+                updated in this step. All are where absent.
+        """
+        by_variable = {v.ref(): g for v, g in zip(self.variables_in_order, gradients)}
+        conditions = [self._condition(part, step, active) for part in self._parts]
+        for part, condition in zip(self._parts, conditions):
+            if condition is not None:
+                for v in part.variables:
+                    by_variable[v.ref()] = _if(condition, by_variable[v.ref()])
+        for pattern, variables in self.patterns.items():
+            norm = self._specs[pattern].clip_norm
+            if norm is not None:
+                mine = clip_by_norm([by_variable[v.ref()] for v in variables], norm)
+                by_variable |= {v.ref(): g for v, g in zip(variables, mine)}
+        always = []
+        for part, condition in zip(self._parts, conditions):
+            if self._specs[part.pattern].learning_rate == 0:
+                continue
+            pairs = [(by_variable[v.ref()], v) for v in part.variables]
+            pairs = [(g, v) for g, v in pairs if g is not None]
+            if condition is not None:
+                update = functools.partial(self._update, part, pairs)
+                tf.cond(condition, update, lambda: False)
+                continue
+            self._decay(part)
+            always += pairs
+        if always:
+            self.composite.apply_gradients(
+                always, experimental_aggregate_gradients=False
+            )
+
+    def _condition(
+        self, part: _Part, step: Any, active: Mapping[str, Any] | None
+    ) -> Any:
+        """Whether a part is updated in a step, a scalar bool; None where always."""
+        spec = self._specs[part.pattern]
+        conditions = []
+        if spec.start_step:
+            conditions.append(tf.cast(step, tf.int64) >= spec.start_step)
+        if spec.stop_step is not None:
+            conditions.append(tf.cast(step, tf.int64) < spec.stop_step)
+        if part.task is not None and active is not None:
+            conditions.append(active[part.task])
+        return functools.reduce(tf.logical_and, conditions) if conditions else None
+
+    def _update(self, part: _Part, pairs: Sequence[tuple[Any, Any]]) -> bool:
+        self._decay(part)
+        if pairs:
+            part.optimizer.apply_gradients(
+                pairs, experimental_aggregate_gradients=False
+            )
+        return True
+
+    def _decay(self, part: _Part) -> None:
+        decay = self._specs[part.pattern].weight_decay
+        if not decay:
+            return
+        rate = self._rates[part.pattern](part.optimizer.iterations)
         kernels = [
-            v for v in variables if "kernel" in v.name and v.ref() not in self._tables
+            v
+            for v in part.variables
+            if "kernel" in v.name and v.ref() not in self._tables
         ]
-        _scale_all(kernels, 1.0 - rate * spec.weight_decay)
+        _scale_all(kernels, 1.0 - rate * decay)
 
     def learning_rates(self) -> dict[str, Any]:
         """Pattern to its rate at the current step."""
-        return {p: r(self.composite.iterations) for p, r in self._rates.items()}
+        counts: dict[str, Any] = {}
+        for part in self._parts:
+            counts.setdefault(part.pattern, part.optimizer.iterations)
+        return {p: r(counts[p]) for p, r in self._rates.items()}
+
+
+def _if(condition: Any, gradient: Any) -> Any:
+    """The gradient, or zeros: what stays must not count in the norm of what moves."""
+    if gradient is None:
+        return None
+    values = _values(gradient)
+    values = tf.where(condition, values, tf.zeros_like(values))
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return values
 
 
 def _scale_all(variables: Sequence[Any], factor: Any) -> None:

@@ -8,6 +8,7 @@ import pydantic
 from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Spec
+from tfmtl.schema.control import TaskControlSpec
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.evaluation import EvaluationSpec, RankingMetric, RankingSpec
 from tfmtl.schema.feature import has_ids
@@ -53,10 +54,15 @@ class OptimizerSpec(Spec):
     ] = Field(default="Adam", alias="class")
     """`LazyAdam` updates only the embedding rows of the batch; `Ftrl` with `l1` keeps
     weights at exactly 0 and is for linear models (`embedding/wide`)."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """The rate before any schedule."""
+    learning_rate: float = Field(default=1e-3, ge=0)
+    """The rate before any schedule; 0 freezes the group, its optimizer's state too."""
     schedule: ScheduleSpec = ScheduleSpec()
     """How the rate changes."""
+    start_step: int = Field(default=0, ge=0)
+    """The first step that updates the group, counted from 0; its schedule begins
+    there."""
+    stop_step: int | None = Field(default=None, ge=1)
+    """The first step that no longer updates it; never where absent."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Scale the group's gradient down to this global norm."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -82,6 +88,15 @@ class OptimizerSpec(Spec):
             raise ValueError(
                 "`l1` and `l2` belong to `class: Ftrl`. Received: "
                 f"class={self.class_name!r}, l1={self.l1}, l2={self.l2}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> OptimizerSpec:
+        if self.stop_step is not None and self.stop_step <= self.start_step:
+            raise ValueError(
+                "`stop_step` must come after `start_step`. Received: "
+                f"start_step={self.start_step}, stop_step={self.stop_step}"
             )
         return self
 
@@ -130,6 +145,14 @@ class TrainingSpec(Spec):
     """Steps between checkpoints to resume from; at each evaluation where absent."""
     log_every: int = Field(default=50, ge=1)
     """Steps between lines of `metrics.jsonl`."""
+    diagnose_every: int | None = Field(default=100, ge=1)
+    """Steps between looks at the tasks' gradients, the gates and the experts, which
+    `tfmtl diagnose` reads; each costs about one step per task. null: never."""
+    tasks: dict[str, TaskControlSpec] = {}
+    """Task to when and how far it takes part; tasks not named always do, wholly."""
+    task_snapshots: bool = False
+    """Also keep the model of each task's own best evaluation, for `--snapshot TASK`;
+    one model on disk for each such step."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes layers in 16 bits; variables and losses stay float32."""
     deterministic: bool = False
@@ -209,6 +232,11 @@ class Experiment(Spec):
             self.evaluation.ranking.check(self.dataset)
         if self.fusion is not None:
             self.fusion.check(self.dataset)
+        strangers = sorted(set(self.training.tasks) - set(tasks))
+        if strangers:
+            raise ValueError(
+                f"`training.tasks` names {strangers}; tasks: {sorted(tasks)}"
+            )
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
         return self

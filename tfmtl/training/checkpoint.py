@@ -29,6 +29,7 @@ class Progress:
         best_value: Best value of the monitored metric.
         best_step: Its step; its variables are in `best-<step>`.
         stale: Evaluations since then.
+        tasks: Task to its own best and its patience, see `watch.TaskWatch`.
         metrics_bytes: Length of `metrics.jsonl`; a resumed run cuts it to this.
         finished: Whether training is over.
     """
@@ -39,6 +40,7 @@ class Progress:
     best_value: float | None = None
     best_step: int | None = None
     stale: int = 0
+    tasks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     metrics_bytes: int = 0
     finished: bool = False
 
@@ -52,10 +54,14 @@ class Checkpoints:
     Args:
         directory: Folder of the checkpoints.
         trainer: Holds model, balancer and optimizers.
+        task_snapshots: Keep the models of the tasks' own best steps, too.
     """
 
-    def __init__(self, directory: pathlib.Path, trainer: Any) -> None:
+    def __init__(
+        self, directory: pathlib.Path, trainer: Any, task_snapshots: bool = False
+    ) -> None:
         self.directory = directory
+        self.task_snapshots = task_snapshots
         self._all = tf.train.Checkpoint(
             model=trainer.model,
             balancer=trainer.balancer,
@@ -73,9 +79,12 @@ class Checkpoints:
             failpoint("checkpoint/inside")
             text = json.dumps(dataclasses.asdict(progress), indent=1)
             (folder / "progress.json").write_text(text)
-        best = f"best-{progress.best_step or 0:010d}"
+        steps = {progress.best_step}
+        if self.task_snapshots:
+            steps |= {mine["step"] for mine in progress.tasks.values()}
+        kept = {name, *(f"best-{step or 0:010d}" for step in steps)}
         for folder in self.directory.iterdir():
-            if folder.name not in (name, best):
+            if folder.name not in kept:
                 shutil.rmtree(folder)
 
     def save_best(self, step: int) -> None:

@@ -28,6 +28,7 @@ from tfmtl.balance.base import (
 )
 from tfmtl.balance.gram import add, gram_matrix, scale, weighted_sum
 from tfmtl.errors import ConfigError
+from tfmtl.training.control import clip_tasks
 from tfmtl.training.replicas import (
     mean_over_replicas,
     replica_count,
@@ -104,11 +105,19 @@ class StepGradients:
     Args:
         balancer: The balancer.
         variables: All variables, and which of them are shared.
+
+    Attributes:
+        clip: [T] norms of the tasks' gradients on shared variables; see `TaskControl`.
     """
 
     def __init__(self, balancer: Any, variables: SharedVariables) -> None:
         self.balancer = balancer
         self.variables = variables
+        self.clip: Sequence[float | None] | None = None
+
+    def _clipped(self, gradients: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Gradients, variable by task, with those of tasks that have a norm clipped."""
+        return gradients if self.clip is None else clip_tasks(gradients, self.clip)
 
     def __call__(self, forward: Forward) -> Found:
         """The gradients of a step.
@@ -147,14 +156,17 @@ class OfWeightedLosses(StepGradients):
 
     balancer: LossWeighting
 
-    def __call__(self, forward: Forward) -> Found:
+    def _weighed(self, forward: Forward) -> tuple[Any, TaskStats]:
         stats = forward.stats
         if self.balancer.needs_gramian:
             last = self.variables.probed("last_shared", None)
             per_task = [differentiate([loss], last) for loss in forward.losses]
             gramian = gram_matrix(_mean_of_each(list(zip(*per_task))))
             stats = stats._replace(gramian=gramian[None])
-        weights = tf.stop_gradient(self.balancer.weigh(stats))
+        return tf.stop_gradient(self.balancer.weigh(stats)), stats
+
+    def __call__(self, forward: Forward) -> Found:
+        weights, stats = self._weighed(forward)
         total = tf.reduce_sum(weights * tf.stack(forward.losses)) + forward.penalty
         gradients = mean_over_replicas(differentiate([total], self.variables.all))
         return Found(gradients, weights, stats)
@@ -170,9 +182,8 @@ class OfGradients(StepGradients):
         passes = [differentiate([x], [*shared, *rest]) for x in forward.losses]
         per_task = list(zip(*passes))  # variable by task
         penalty = self._of_penalty(forward)
-        mine, penalty = self._with_penalties(
-            _mean_of_each(per_task[: len(shared)]), penalty, forward.stats
-        )
+        mine = self._clipped(_mean_of_each(per_task[: len(shared)]))
+        mine, penalty = self._with_penalties(list(mine), penalty, forward.stats)
         balanced, weights, stats, *more = self._combine(mine, forward.stats)
         own = self._own(stats, weights)
         plain = [_sum(g, own) for g in per_task[len(shared) :]]
@@ -265,12 +276,14 @@ class OfCut(StepGradients):
             [tf.zeros_like(z) if p[i] is None else p[i] for p in passes]
             for i, z in enumerate(cut)
         ]
-        seeds, weights, stats, *more = self._combine(cut, at_cut, forward.stats)
+        clipped = self._clipped(at_cut)
+        seeds, weights, stats, *more = self._combine(cut, clipped, forward.stats)
         own = self._own(stats, weights)
         plain = [_sum([p[len(cut) + i] for p in passes], own) for i in range(len(rest))]
         # What is no task's own may lie before the cut: a scenario's layers in a trunk.
         summed = [_sum(g, own) for g in at_cut]
         plain = [add(p) for p in zip(plain, differentiate(cut, rest, summed))]
+        summed = [_sum(g, own) for g in clipped]
         gradients = self._joined(self._shared(cut, seeds, summed), plain)
         gradients = mean_over_replicas(gradients)
         return Found(self._with_penalty(gradients, forward), weights, stats, *more)

@@ -17,11 +17,11 @@ from tfmtl.failpoints import failpoint
 from tfmtl.progress import Listener
 from tfmtl.schema.experiment import TrainingSpec
 from tfmtl.training.checkpoint import Checkpoints, Progress
+from tfmtl.training.diagnostics import Diagnostics, write_scalars
 from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.training.trainer import Trainer
-
-_LOWER_IS_BETTER = ("logloss", "rmse", "mae")
+from tfmtl.training.watch import TaskWatch, is_better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Outcome:
         value: The monitored metric there.
         steps: Steps done in all.
         reason: `epochs`, `steps` or `patience`.
+        tasks: Task to its own best, see `watch.TaskWatch`.
     """
 
     step: int
     value: float | None
     steps: int
     reason: str
+    tasks: dict[str, dict[str, Any]]
 
 
 class Interrupted(TrainingError):
@@ -87,8 +89,11 @@ class Loop:
         self.last_step = steps or spec.steps or spec.epochs * self.per_epoch
         self.evaluate_every = spec.evaluate_every or self.per_epoch
         self.checkpoint_every = spec.checkpoint_every or self.evaluate_every
-        self.checkpoints = Checkpoints(run.checkpoints, trainer)
+        self.checkpoints = Checkpoints(run.checkpoints, trainer, spec.task_snapshots)
+        self.watch = TaskWatch(trainer.model.tasks, trainer.control)
+        self.diagnostics = Diagnostics(trainer)
         self.progress = Progress()
+        self._weights: Any = None
         self._signal: int | None = None
         self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
@@ -101,6 +106,7 @@ class Loop:
         """
         if resume:
             self.progress = self.checkpoints.restore() or Progress()
+            self.watch.restore(self.progress.tasks)
         self.run.cut_log(self.progress.metrics_bytes)
         self.listener.stage("train", self.last_step)
         self.listener.advance(self.progress.step)
@@ -110,7 +116,8 @@ class Loop:
                 reason = self._epoch()
         step = self.progress.best_step
         assert step is not None
-        return Outcome(step, self.progress.best_value, self.progress.step, reason)
+        done = self.progress
+        return Outcome(step, done.best_value, done.step, reason, done.tasks)
 
     def _epoch(self) -> str:
         """From the current position to the end of the epoch, or of training."""
@@ -120,6 +127,10 @@ class Loop:
         iterator = iter(self.reader.epoch(*Position(progress.epoch, progress.batch)))
         while progress.batch < self.per_epoch:
             self._chunk(iterator)
+            if self.spec.diagnose_every and (
+                progress.step % self.spec.diagnose_every == 0
+            ):
+                self._diagnose()
             evaluating = progress.step % self.evaluate_every == 0 or bool(self._over())
             if evaluating:
                 self._check_variables()
@@ -145,14 +156,19 @@ class Loop:
         return "steps" if self.spec.steps else "epochs"
 
     def _stale(self) -> str:
-        if self.evaluator is None or self.spec.patience is None:
+        if self.evaluator is None:
+            return ""
+        if self.watch.all_stopped(self.progress.tasks):
+            return "patience"
+        if self.spec.patience is None:
             return ""
         return "patience" if self.progress.stale >= self.spec.patience else ""
 
     def _chunk(self, iterator: Any) -> None:
         """Steps up to the next thing to do."""
         progress = self.progress
-        marks = (self.spec.log_every, self.evaluate_every, self.checkpoint_every)
+        marks = [self.spec.log_every, self.evaluate_every, self.checkpoint_every]
+        marks += [self.spec.diagnose_every] if self.spec.diagnose_every else []
         steps = min(every - progress.step % every for every in marks)
         steps = min(
             steps,
@@ -170,6 +186,7 @@ class Loop:
         progress.step += done
         progress.batch += done
         self.listener.advance(done)
+        self._weights = sums.weights.numpy() / done
         self._log_training(sums, seconds, done)
 
     def _not_finite(self, done: int, sums: Any) -> None:
@@ -229,6 +246,20 @@ class Loop:
                 if value is not None:
                     tf.summary.scalar(f"loss/{name}", value)
 
+    def _diagnose(self) -> None:
+        """Looks at the batch that comes next; changes nothing."""
+        progress = self.progress
+        position = Position(progress.epoch, progress.batch)
+        if progress.batch == self.per_epoch:
+            position = Position(progress.epoch + 1, 0)
+        with damage_named(self.reader):
+            batches = iter(self.reader.epoch(*position))
+            found = self.diagnostics(batches, self._weights)
+        event = {"kind": "diagnostics", "step": progress.step, "epoch": progress.epoch}
+        progress.metrics_bytes = self.run.log(event | found)
+        with self._writer.as_default(step=progress.step):
+            write_scalars(found)
+
     def _evaluate(self) -> None:
         progress = self.progress
         if self.evaluator is None:
@@ -253,12 +284,17 @@ class Loop:
         self.listener.note(
             f"step {progress.step}: {self.spec.monitor} = {value:.5f} on validation"
         )
-        if self._better(value):
+        own_best, ended = self.watch.evaluated(progress.tasks, progress.step, metrics)
+        for task in ended:
+            self.listener.note(f"step {progress.step}: {task} stops: no better")
+        better = self._better(value)
+        if better:
             progress.best_value, progress.best_step = value, progress.step
             progress.stale = 0
-            self.checkpoints.save_best(progress.step)
         else:
             progress.stale += 1
+        if better or (own_best and self.spec.task_snapshots):
+            self.checkpoints.save_best(progress.step)
 
     def _monitored(self, metrics: dict[str, float]) -> float:
         value = metrics.get(self.spec.monitor)
@@ -270,12 +306,7 @@ class Loop:
         return value
 
     def _better(self, value: float) -> bool:
-        best = self.progress.best_value
-        if best is None:
-            return True
-        if self.spec.monitor.rpartition("/")[2] in _LOWER_IS_BETTER:
-            return value < best
-        return value > best
+        return is_better(self.spec.monitor, value, self.progress.best_value)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

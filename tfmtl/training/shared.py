@@ -36,6 +36,15 @@ class SharedVariables:
         self.rest = [v for v in order if kinds[v.ref()] not in SHARED]
         self.is_table = [kinds[v.ref()] == "embedding" for v in self.shared]
 
+    def by_kind(self) -> dict[str, list[Any]]:
+        """The shared variables, embedding tables apart; kinds without any left out."""
+        kinds = {"shared": False, "embedding": True}
+        found = {
+            kind: [v for v, t in zip(self.shared, self.is_table) if t is table]
+            for kind, table in kinds.items()
+        }
+        return {kind: variables for kind, variables in found.items() if variables}
+
     def balanced(self, config: Any) -> list[int]:
         """Places in `shared` of the variables that the balancer's weights apply to."""
         tables = getattr(config, "embedding", "balanced") == "balanced"

@@ -12,12 +12,9 @@ from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.losses.task import TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
-from tfmtl.training.gradients import (
-    Forward,
-    Found,
-    OfLastWeights,
-    step_gradients,
-)
+from tfmtl.training.control import TaskControl
+from tfmtl.training.gradients import Forward, Found, OfLastWeights
+from tfmtl.training.reach import controlled_gradients, within_reach
 from tfmtl.training.replicas import any_over_replicas, mean_over_replicas
 from tfmtl.training.shared import SharedVariables
 
@@ -91,6 +88,7 @@ class Trainer(tf.Module):
         losses: Of its tasks.
         balancer: Weighs them.
         optimizers: Of its variable groups.
+        control: Who takes part, and how far; all do, wholly, where None.
     """
 
     def __init__(
@@ -99,20 +97,24 @@ class Trainer(tf.Module):
         losses: TaskLosses,
         balancer: Balancer,
         optimizers: OptimizerGroups,
+        control: TaskControl | None = None,
     ) -> None:
         super().__init__(name="trainer")
         self.model = model
         self.losses = losses
         self.balancer = balancer
         self.optimizers = optimizers
-        self.variables_shared = SharedVariables(
-            model.variable_groups(), optimizers.variables_in_order
+        groups = model.variable_groups()
+        names = [t.name for t in model.tasks]
+        self.control = control or TaskControl(names, {}, groups)
+        self.variables_shared = SharedVariables(groups, optimizers.variables_in_order)
+        self._gradients = controlled_gradients(
+            balancer, self.variables_shared, self.control
         )
         if getattr(balancer, "replaces_optimizer", False):
             shared, config = self.variables_shared.shared, balancer.config
             places = self.variables_shared.balanced(config)
             optimizers.follow([shared[i] for i in places])
-        self._gradients = step_gradients(balancer, self.variables_shared)
         self._every = getattr(balancer.config, "every", 1)
         self._last = self._last_weights()
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
@@ -128,9 +130,10 @@ class Trainer(tf.Module):
         self.balancer.last_weights = self.balancer.state(
             "last_weights", tf.ones([groups, self.balancer.count])
         )
-        return OfLastWeights(
+        last = OfLastWeights(
             self.balancer, self.variables_shared, self.balancer.last_weights
         )
+        return within_reach(last, self.control)
 
     def all_finite(self) -> bool:
         """Whether every variable is a number: a loss may still be one when a gradient
@@ -171,24 +174,27 @@ class Trainer(tf.Module):
 
     def _step(self, batch: Batch, gradients: Any, keep: bool = False) -> StepSums:
         own, here, penalty, cut = _forward(self.model, self.losses, batch)
+        step = tf.convert_to_tensor(self.model.step)
+        own, here = self.control.masked(own, here, step)
         losses, total_penalty = mean_over_replicas([own, penalty])
-        present = any_over_replicas(here)
-        stats = TaskStats(losses, present, tf.convert_to_tensor(self.model.step))
+        stats = TaskStats(losses, any_over_replicas(here), step)
         passed = Forward(tf.unstack(own), penalty, cut, stats)
         found: Found = gradients(passed)
         if keep:
             self.balancer.last_weights.assign(found.group_weights)
-        self.optimizers.apply(found.gradients)
+        active = self.control.active_by_task(step)
+        self.optimizers.apply(found.gradients, step, active)
         if self.balancer.needs_new_losses:
             with frozen_statistics():
                 after, *_ = forward(self.model, self.losses, batch)
+                after, _ = self.control.masked(after, stats.present, step)
             self.balancer.after_update(found.stats, *mean_over_replicas([after]))
         self.model.step.assign_add(1)
         finite = tf.math.is_finite(tf.reduce_sum(losses) + total_penalty)
         return StepSums(
             steps=tf.constant(1, tf.int64),
             losses=losses,
-            present=tf.cast(present, tf.float32),
+            present=tf.cast(stats.present, tf.float32),
             weights=found.weights,
             penalty=total_penalty,
             finite=finite & tf.reduce_all(tf.math.is_finite(found.weights)),

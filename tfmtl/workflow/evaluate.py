@@ -29,6 +29,7 @@ def evaluate(
     dataset: str | pathlib.Path | None = None,
     predictions_file: str | pathlib.Path | None = None,
     fusion: FusionChoice = "found",
+    snapshot: str | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Evaluates the model of a finished run on a split.
@@ -44,6 +45,8 @@ def evaluate(
             its prediction and label (null outside its population), and the prediction
             `score` where outputs are fused.
         fusion: Which weights make the fused score: see `workflow.fusion.fusion_of`.
+        snapshot: Evaluate the model of this task's own best step; the run's choice
+            where None.
         listener: Told about the progress.
 
     Returns:
@@ -57,12 +60,12 @@ def evaluate(
         there is none: see `workflow.ranked.fused_report`.
 
     Raises:
-        ConfigError: The data set has no such split.
+        ConfigError: The data set has no such split, or the run no such snapshot.
         DataError: The run is not finished or its data set is gone.
     """
     listener = listener or Silent()
     listener.stage(f"evaluate {split}")
-    restored = restore(run, dataset)
+    restored = restore(run, dataset, snapshot=snapshot)
     model, manifest = restored.model, restored.manifest
     if split not in manifest.splits:
         raise ConfigError(
@@ -123,7 +126,7 @@ def evaluate(
             f"the data set {str(restored.dataset)!r} is another one than the run's: "
             "same schema, other content"
         )
-    if split == "validation" and restored.result["refit"]:
+    if split == "validation" and restored.refit:
         listener.note("the refitted model has seen the validation split in training")
     return report
 

@@ -16,6 +16,7 @@ from tfmtl.progress import Listener, Silent
 from tfmtl.schema.fusion import SCORE, FusionChoice, FusionSpec
 from tfmtl.schema.manifest import ExportManifest, served_inputs
 from tfmtl.schema.task import outputs_of
+from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
 from tfmtl.workflow.fusion import fusion_of, score_meaning
 from tfmtl.workflow.restore import Restored, restore
@@ -29,6 +30,7 @@ def export(
     dataset: str | pathlib.Path | None = None,
     metrics: dict[str, Any] | None = None,
     fusion: FusionChoice = "found",
+    snapshot: str | None = None,
     listener: Listener | None = None,
 ) -> ExportManifest:
     """Exports the model of a finished run as `output/<version>/`.
@@ -42,16 +44,18 @@ def export(
         version: A number above the newest version there; the next one where None.
         dataset: Where the data set lies now, if it was moved.
         metrics: A report of `evaluate` for the model card; the validation metrics of
-            the chosen step where None (of a refitted run: of the model before it).
+            the model's step where None (of a refitted run: of the model before it).
         fusion: Which weights make the output `score`: see `workflow.fusion.fusion_of`.
+        snapshot: Export the model of this task's own best step; the run's choice where
+            None.
         listener: Told about the progress.
 
     Returns:
         The model card, which lies in the version's `tfmtl.json` too.
 
     Raises:
-        ConfigError: The version exists already, or `metrics` is no report on this
-            model.
+        ConfigError: The version exists already, `metrics` is no report on this model,
+            or the run has no such snapshot.
         DataError: The run is not finished, its data set is gone or another one.
     """
     listener = listener or Silent()
@@ -59,9 +63,12 @@ def export(
     base = pathlib.Path(output)
     number = _version(base, version)
     # The transform graph becomes part of the model.
-    restored = restore(run, dataset, same_dataset=True)
+    restored = restore(run, dataset, same_dataset=True, snapshot=snapshot)
+    validated = restored.result["metrics"]
+    if snapshot is not None:
+        validated = RunDirectory(run).metrics_at(restored.step)
     fused = fusion_of(run, restored.experiment, fusion)
-    manifest = _card(restored, metrics, fused)
+    manifest = _card(restored, metrics, validated, fused)
     spec = restored.experiment.export
     module = serving_module(restored.model, restored.dataset, spec.outputs, fused)
     began = time.perf_counter()
@@ -113,7 +120,10 @@ def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
 
 
 def _card(
-    restored: Restored, metrics: dict[str, Any] | None, fusion: FusionSpec | None
+    restored: Restored,
+    metrics: dict[str, Any] | None,
+    validated: dict[str, float],
+    fusion: FusionSpec | None,
 ) -> ExportManifest:
     model, manifest = restored.model, restored.manifest
     if metrics is not None:
@@ -148,7 +158,7 @@ def _card(
         outputs=outputs,
         fusion=fusion,
         scenarios=manifest.dataset.scenario_values,
-        metrics=metrics or restored.result["metrics"],
+        metrics=metrics or validated,
         data={
             "rows": {name: split.rows for name, split in manifest.splits.items()},
             "positive_rates": {t: s.mean for t, s in train.tasks.items()},
@@ -156,7 +166,7 @@ def _card(
             "timestamp_max": train.timestamp_max,
         },
         parameters=sum(int(v.shape.num_elements()) for v in model.trainable_variables),
-        steps=restored.result["step"],
-        refit=restored.result["refit"],
+        steps=restored.step,
+        refit=restored.refit,
         seed=restored.experiment.seed,
     )

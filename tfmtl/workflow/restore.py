@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from tfmtl import build
-from tfmtl.errors import DataError
+from tfmtl.errors import ConfigError, DataError
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
@@ -26,6 +26,8 @@ class Restored:
         manifest: Of its data set.
         dataset: The dataset directory.
         result: `result.json`.
+        step: The steps that the model was trained for.
+        refit: Whether it is the refitted one.
         same_dataset: Whether `dataset` is what the run was trained on, by its content
             id; None where one of the two has none.
     """
@@ -35,6 +37,8 @@ class Restored:
     manifest: DatasetManifest
     dataset: pathlib.Path
     result: dict[str, Any]
+    step: int
+    refit: bool
     same_dataset: bool | None
 
 
@@ -44,6 +48,7 @@ def restore(
     *,
     same_dataset: bool = False,
     refit: bool = True,
+    snapshot: str | None = None,
 ) -> Restored:
     """Loads the model of a finished run.
 
@@ -54,8 +59,11 @@ def restore(
         same_dataset: Refuse such a data set.
         refit: Take the refitted model where there is one; else the one before it, which
             has not seen the validation split.
+        snapshot: Load the model of this task's own best evaluation instead of the
+            chosen or refitted one.
 
     Raises:
+        ConfigError: The run has no such snapshot.
         DataError: The run is not finished, or its data set is gone, of another schema
             or, where that matters, another one.
         TrainingError: The variables do not fit.
@@ -79,8 +87,22 @@ def restore(
         )
     manifest = fit_manifest(experiment, manifest)
     model = build.make_model(experiment, manifest, directory)
-    folder = source.checkpoints
-    if refit and result["refit"]:
-        folder = source.path / REFIT / "checkpoints"
-    restore_model(model, folder, result["step"])
-    return Restored(model, experiment, manifest, directory, result, same)
+    refit = refit and result["refit"] and snapshot is None
+    folder = source.path / REFIT / "checkpoints" if refit else source.checkpoints
+    step = result["step"] if snapshot is None else _snapshot_step(result, snapshot)
+    restore_model(model, folder, step)
+    return Restored(model, experiment, manifest, directory, result, step, refit, same)
+
+
+def _snapshot_step(result: dict[str, Any], task: str) -> int:
+    tasks = result.get("tasks", {})
+    if not result.get("snapshots"):
+        raise ConfigError(
+            f"`snapshot` = {task!r} needs a run with `training.task_snapshots: true`; "
+            "this one kept the chosen model alone"
+        )
+    if task not in tasks:
+        raise ConfigError(
+            f"`snapshot` must be one of {sorted(tasks)}. Received: {task!r}"
+        )
+    return int(tasks[task]["step"])

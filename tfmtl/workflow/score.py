@@ -36,6 +36,7 @@ def score(
     *,
     dataset: str | pathlib.Path | None = None,
     fusion: FusionChoice = "found",
+    snapshot: str | None = None,
     listener: Listener | None = None,
 ) -> RowCounts:
     """Predicts every row of raw files with an export or a run.
@@ -58,6 +59,8 @@ def score(
         fusion: Which weights of a run make the output `score`: see
             `workflow.fusion.fusion_of`. An export has those that it was made with.
             `form: rank` is left out, since a file's rows come in blocks, not in lists.
+        snapshot: Of a run, the model of this task's own best step; the run's choice
+            where None.
         listener: Told about the progress.
 
     Returns:
@@ -69,7 +72,9 @@ def score(
     """
     listener = listener or Silent()
     patterns = [inputs] if isinstance(inputs, str) else list(inputs)
-    spec, predict = _load(pathlib.Path(model_or_run), dataset, fusion, listener)
+    spec, predict = _load(
+        pathlib.Path(model_or_run), dataset, fusion, snapshot, listener
+    )
     listener.stage("score")
     path = pathlib.Path(output)
     reasons: collections.Counter[str] = collections.Counter()
@@ -147,11 +152,15 @@ def _write_counts(
 
 
 def _load(
-    path: pathlib.Path, dataset: Any, fusion: FusionChoice, listener: Listener
+    path: pathlib.Path,
+    dataset: Any,
+    fusion: FusionChoice,
+    snapshot: str | None,
+    listener: Listener,
 ) -> tuple[DatasetSpec, Any]:
     """The data specification and a function from served inputs to NumPy outputs."""
     if (path / RUN).is_file():
-        restored = restore(path, dataset)
+        restored = restore(path, dataset, snapshot=snapshot)
         if restored.same_dataset is False:
             listener.note(
                 f"the data set {str(restored.dataset)!r} is another one than the "
@@ -173,6 +182,11 @@ def _load(
             raise ConfigError(
                 "`model_or_run` must be a run directory, a version of an exported "
                 f"model, or its base directory. Received: {str(path)!r}"
+            )
+        if snapshot is not None:
+            raise ConfigError(
+                "`snapshot` is for a run: an exported model is one model. Received: "
+                f"{snapshot!r} with the model {str(version)!r}"
             )
         if dataset is not None:
             raise ConfigError(

@@ -38,6 +38,9 @@ class TrainResult:
         parameters: Trainable numbers of the model.
         metrics: Validation metrics at the chosen step.
         refit: Whether a model was refitted on train + validation.
+        tasks: Task to its own `metric` on validation, the best `value`, its `step`,
+            and the step at which it `stopped` for want of a better one, or None.
+        snapshots: Whether the models of those steps were kept.
     """
 
     run: str
@@ -49,6 +52,8 @@ class TrainResult:
     parameters: int
     metrics: dict[str, float]
     refit: bool = False
+    tasks: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    snapshots: bool = False
 
 
 def train(
@@ -112,18 +117,36 @@ def train(
             reason=outcome.reason,
             parameters=parameters,
             metrics=target.metrics_at(outcome.step),
+            tasks=outcome.tasks,
+            snapshots=experiment.training.task_snapshots,
         )
     if refit:
         again = RunDirectory(target.path / REFIT)
         if not (resume and again.exists):
             again.begin(experiment, target.facts())
-        model = _make_model(experiment, manifest, directory)
-        _fit(
-            experiment, manifest, directory, model, again, resume, listener, result.step
-        )
+        planned = with_stops(experiment, result.tasks)
+        model = _make_model(planned, manifest, directory)
+        _fit(planned, manifest, directory, model, again, resume, listener, result.step)
         result = dataclasses.replace(result, refit=True)
     target.finish(dataclasses.asdict(result))
     return result
+
+
+def with_stops(experiment: Experiment, tasks: dict[str, dict[str, Any]]) -> Experiment:
+    """The experiment in which tasks stop where a run stopped them.
+
+    A refit has no validation split to lose patience on.
+
+    Args:
+        experiment: Of the run.
+        tasks: As in its `TrainResult`.
+    """
+    specs = dict(experiment.training.tasks)
+    for name, found in tasks.items():
+        if found["stopped"] is not None:
+            specs[name] = specs[name].model_copy(update={"stop": found["stopped"]})
+    training = experiment.training.model_copy(update={"tasks": specs})
+    return experiment.model_copy(update={"training": training})
 
 
 def fit_manifest(experiment: Experiment, manifest: DatasetManifest) -> DatasetManifest:

@@ -289,3 +289,102 @@ def test_followed_variables_move_by_rate_times_what_is_given() -> None:
     optimizers.apply(gradients)  # at half the rate
     np.testing.assert_allclose(kernel, [[0.4, 2.3]], rtol=1e-6)
     assert float(optimizers.learning_rates()["default"]) == 0
+
+
+def _step(optimizers: OptimizerGroups, step: int, **more: object) -> None:
+    optimizers.apply(
+        [tf.ones(v.shape) for v in optimizers.variables_in_order], step, **more
+    )
+
+
+def _state(optimizers: OptimizerGroups) -> dict[str, np.ndarray]:
+    """Values and slots of every variable by name."""
+    found = {v.name: v.numpy() for v in optimizers.variables_in_order}
+    for optimizer in optimizers.composite.optimizers:
+        slots = [w for w in optimizer.weights if "iter" not in w.name]
+        found |= {w.name: w.numpy() for w in slots}
+    return found
+
+
+def _moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[str]:
+    assert set(before) == set(after)
+    return {n for n in before if not np.array_equal(before[n], after[n])}
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl"])
+def test_rate_0_freezes_exactly_the_group(name: str) -> None:
+    specs = {
+        "default": _spec(name),
+        "task/*": _spec(name, learning_rate=0.0, weight_decay=0.1),
+    }
+    optimizers = OptimizerGroups(specs, _variables(), 10)
+    before = _state(optimizers)
+    _step(optimizers, 0)
+    moved = _moved(before, _state(optimizers))
+    assert {n for n in moved if n.startswith("a/")} and "table:0" in moved
+    assert not [n for n in moved if "b/" in n]
+    assert name == "SGD" or [n for n in before if "b/" in n and n != "b/kernel:0"]
+
+
+def test_a_step_of_one_group_leaves_the_slots_of_others() -> None:
+    specs = {"default": _spec("Adam"), "shared": _spec("Momentum")}
+    optimizers = OptimizerGroups(specs, _variables(), 10)
+    before = _state(optimizers)
+    gradients = [
+        tf.ones(v.shape) if v.name.startswith("a/") else None
+        for v in optimizers.variables_in_order
+    ]
+    optimizers.apply(gradients)
+    moved = _moved(before, _state(optimizers))
+    assert moved and all("a/" in n for n in moved)
+    assert any("momentum" in n for n in moved)
+
+
+def test_sgd_with_equal_rates_is_one_optimizer() -> None:
+    one = OptimizerGroups({"default": _spec()}, _variables(), 10)
+    several = OptimizerGroups(
+        {"default": _spec(), "shared": _spec(), "embedding": _spec()}, _variables(), 10
+    )
+    for step in range(2):
+        _step(one, step)
+        _step(several, step)
+    assert not _moved(_state(one), _state(several))
+
+
+def test_a_group_moves_from_its_first_step_to_its_last() -> None:
+    schedule = {"kind": "linear", "decay_steps": 2}
+    specs = {
+        "default": _spec("Adam"),
+        "shared": _spec("Adam", start_step=1, stop_step=3, schedule=schedule),
+    }
+    optimizers = OptimizerGroups(specs, _variables(), 10)
+    rates = []
+    for step in range(4):
+        before = _state(optimizers)
+        rates.append(float(optimizers.learning_rates()["shared"]))
+        _step(optimizers, step)
+        moved = _moved(before, _state(optimizers))
+        assert any("b/" in n for n in moved)
+        assert bool([n for n in moved if "a/" in n]) is (step in (1, 2))
+    # The schedule goes by the updates of the group.
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.05, 0.0], atol=1e-8)
+
+
+def test_what_waits_for_a_task_stays_and_counts_in_no_norm() -> None:
+    specs = {"default": _spec("Momentum", clip_norm=1.0)}
+    groups = {k: v for k, v in _variables().items() if k != "embedding"}
+    optimizers = OptimizerGroups(specs, groups, 10, {"task/click": "click"})
+    before = _state(optimizers)
+    _step(optimizers, 0, active={"click": tf.constant(False)})
+    after = _state(optimizers)
+    assert not [n for n in _moved(before, after) if "b/" in n]
+    # Three ones of `shared` alone make the norm.
+    change = before["a/bias:0"] - after["a/bias:0"]
+    np.testing.assert_allclose(change, 0.1 / np.sqrt(3), rtol=1e-5)
+    _step(optimizers, 1, active={"click": tf.constant(True)})
+    assert [n for n in _moved(after, _state(optimizers)) if "b/" in n]
+
+
+def test_steps_that_end_before_they_begin_are_refused() -> None:
+    with pytest.raises(ValueError, match="`stop_step` must come after `start_step`"):
+        _spec(start_step=5, stop_step=5)

@@ -1,0 +1,138 @@
+"""Clipped tasks and tasks kept to their own, under each kind of balancer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.training.test_gradients import (
+    WEIGHTS,
+    Constant,
+    assert_moves,
+    kinds,
+    moves,
+    per_task,
+    stirred,
+)
+from tfmtl.balance import Equal, Fixed, TaskInfo
+from tfmtl.errors import ConfigError
+from tfmtl.optim import OptimizerGroups
+from tfmtl.schema.control import TaskControlSpec
+from tfmtl.schema.experiment import OptimizerSpec
+from tfmtl.testing.conformance import ModelConformance
+from tfmtl.training.control import TaskControl, task_of
+from tfmtl.training.trainer import Trainer
+
+TASKS = ("click", "like", "buy")
+FIXED = {"weights": {"click": 2.0, "like": 3.0, "buy": 0.5}}
+LOSS_WEIGHTS = np.array([2.0, 3.0, 0.5])
+
+
+@pytest.fixture(scope="module")
+def mmoe() -> Any:
+    return stirred("MMoE")
+
+
+@pytest.fixture(scope="module")
+def gradients(mmoe: Any) -> Any:
+    """Gradients of each task and of the penalty; they are the same for all tests."""
+    return per_task(mmoe, ModelConformance.tiny().batch)
+
+
+def trainer(model: Any, kind: Any, config: dict[str, Any], **tasks: Any) -> Trainer:
+    groups = model.variable_groups()
+    specs = {t: TaskControlSpec.model_validate(s) for t, s in tasks.items()}
+    control = TaskControl(TASKS, specs, groups)
+    sgd = {"default": OptimizerSpec(class_name="SGD", learning_rate=1.0)}
+    optimizers = OptimizerGroups(sgd, groups, 10, control.waiting)
+    balancer = kind(TaskInfo(TASKS), kind.Config(**config))
+    losses = ModelConformance.losses(model)
+    return Trainer(model, losses, balancer, optimizers, control)
+
+
+def owners(model: Any) -> dict[str, str | None]:
+    groups = model.variable_groups()
+    return {v.name: task_of(g) for g, vs in groups.items() for v in vs}
+
+
+def wanted(
+    model: Any, found: Any, on_shared: np.ndarray, on_rest: np.ndarray
+) -> dict[str, Any]:
+    tasks, penalty = found
+    kind = kinds(model)
+    result = {}
+    for name in penalty:
+        weights = on_shared if kind[name] in ("shared", "embedding") else on_rest
+        result[name] = sum(w * g[name] for w, g in zip(weights, tasks)) + penalty[name]
+    return result
+
+
+def norm_on_shared(model: Any, gradient: dict[str, Any]) -> float:
+    kind = kinds(model)
+    names = [n for n in gradient if kind[n] in ("shared", "embedding")]
+    return float(np.sqrt(sum((gradient[n] ** 2).sum() for n in names)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "weights", "rest"),
+    [
+        (Fixed, FIXED, LOSS_WEIGHTS, LOSS_WEIGHTS),
+        (Constant, {}, WEIGHTS, np.ones(3)),
+    ],
+    ids=["losses", "gradients"],
+)
+def test_a_task_is_clipped_on_shared_variables_before_it_is_weighed(
+    mmoe: Any, gradients: Any, kind: Any, config: Any, weights: Any, rest: Any
+) -> None:
+    norm = norm_on_shared(mmoe, gradients[0][1])
+    made = trainer(mmoe, kind, config, like={"clip_norm": norm / 4})
+    factors = np.array([1.0, 0.25, 1.0])
+    found = moves(made, ModelConformance.tiny().batch)
+    assert_moves(found, wanted(mmoe, gradients, weights * factors, rest))
+    if kind is Constant:
+        gram = made.balancer.gramian.numpy()[0]
+        names = [n for n, k in kinds(mmoe).items() if k == "shared"]
+        like = np.sqrt(sum((gradients[0][1][n] ** 2).sum() for n in names)) / 4
+        np.testing.assert_allclose(np.sqrt(gram[1, 1]), like, rtol=1e-4)
+
+
+def test_a_norm_out_of_reach_changes_nothing(mmoe: Any, gradients: Any) -> None:
+    made = trainer(mmoe, Equal, {}, like={"clip_norm": 1e6})
+    found = moves(made, ModelConformance.tiny().batch)
+    assert_moves(found, wanted(mmoe, gradients, np.ones(3), np.ones(3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "weights", "rest"),
+    [
+        (Fixed, FIXED, LOSS_WEIGHTS, LOSS_WEIGHTS),
+        (Constant, {"gradients": "representation"}, WEIGHTS, np.ones(3)),
+    ],
+    ids=["losses", "gradients"],
+)
+def test_a_task_of_own_reach_moves_its_own_variables_alone(
+    mmoe: Any, gradients: Any, kind: Any, config: Any, weights: Any, rest: Any
+) -> None:
+    made = trainer(mmoe, kind, config, like={"reach": "own"})
+    found = moves(made, ModelConformance.tiny().batch)
+    expected = wanted(mmoe, gradients, weights * [1, 0, 1], rest)
+    own = [n for n, owner in owners(mmoe).items() if owner == "like"]
+    assert own and all(np.abs(expected[n]).max() > 0 for n in own)
+    assert_moves(found, expected)
+
+
+def test_outside_its_steps_a_task_moves_nothing(mmoe: Any, gradients: Any) -> None:
+    made = trainer(mmoe, Fixed, FIXED, like={"start": 1})
+    found = moves(made, ModelConformance.tiny().batch)
+    expected = wanted(mmoe, gradients, LOSS_WEIGHTS * [1, 0, 1], LOSS_WEIGHTS)
+    for name, owner in owners(mmoe).items():
+        if owner == "like":
+            expected[name] = np.zeros_like(expected[name])
+    assert_moves(found, expected)
+
+
+def test_clipping_needs_gradients_in_each_step(mmoe: Any) -> None:
+    with pytest.raises(ConfigError, match=r"`balancer.config.every` saves them"):
+        trainer(mmoe, Constant, {"every": 3}, like={"clip_norm": 1.0})

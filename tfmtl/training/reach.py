@@ -1,0 +1,119 @@
+"""Gradients of a step under per-task control: tasks clipped, or kept to their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfmtl._keras import tf
+from tfmtl.balance.base import Balancer, LossWeighting
+from tfmtl.balance.gram import add, scale
+from tfmtl.errors import ConfigError
+from tfmtl.training.control import TaskControl, clip_factor
+from tfmtl.training.gradients import (
+    Forward,
+    Found,
+    OfWeightedLosses,
+    StepGradients,
+    differentiate,
+    step_gradients,
+)
+from tfmtl.training.replicas import mean_over_replicas
+from tfmtl.training.shared import SharedVariables
+
+
+class OfClippedLosses(OfWeightedLosses):
+    """Weighted losses whose tasks' gradients on shared variables are clipped first.
+
+        shared: sum_t w_t min(1, c_t / |g_t|) g_t        own: w_t g_t
+
+    One backward pass for each task with a norm c_t, and one for the others together.
+    """
+
+    def __call__(self, forward: Forward) -> Found:
+        weights, stats = self._weighed(forward)
+        shared, rest = self.variables.shared, self.variables.rest
+        weighted = tf.unstack(weights * tf.stack(forward.losses))
+        plain = mean_over_replicas(differentiate([tf.add_n(weighted)], rest))
+        assert self.clip is not None
+        free = [x for x, norm in zip(weighted, self.clip) if norm is None]
+        parts = []
+        if free:
+            together = differentiate([tf.add_n(free)], shared)
+            parts.append(mean_over_replicas(together))
+        for task, norm in enumerate(self.clip):
+            if norm is not None:
+                found = differentiate([forward.losses[task]], shared)
+                found = mean_over_replicas(found)
+                factor = weights[task] * clip_factor(found, norm)
+                parts.append([scale(g, factor) for g in found])
+        gradients = self._joined([add(g) for g in zip(*parts)], plain)
+        return Found(self._with_penalty(gradients, forward), weights, stats)
+
+
+class OfOwnReach(StepGradients):
+    """Other gradients, without those of some tasks but on the tasks' own variables.
+
+    To a balancer that looks at gradients these tasks are absent; to one that looks at
+    losses they are tasks like others, and its weight counts on their own variables.
+
+    Args:
+        inner: Differentiates the step.
+        control: Says which tasks.
+    """
+
+    def __init__(self, inner: StepGradients, control: TaskControl) -> None:
+        super().__init__(inner.balancer, inner.variables)
+        self.inner = inner
+        self.control = control
+
+    def __call__(self, forward: Forward) -> Found:
+        apart = self.control.apart
+        losses = [
+            tf.stop_gradient(x) if t in apart else x
+            for t, x in enumerate(forward.losses)
+        ]
+        weighs_losses = isinstance(self.balancer, LossWeighting)
+        stats = forward.stats._replace(losses=tf.stack(losses))
+        if not weighs_losses:
+            joins = [t not in apart for t in range(len(losses))]
+            stats = stats._replace(present=stats.present & tf.constant(joins))
+        found = self.inner(forward._replace(losses=losses, stats=stats))
+        by_variable: dict[Any, list[Any]] = {
+            v.ref(): [g] for v, g in zip(self.variables.all, found.gradients)
+        }
+        for task in apart:
+            own = self.control.own(task)
+            weight = found.weights[task] if weighs_losses else 1.0
+            mine = mean_over_replicas(differentiate([forward.losses[task]], own))
+            for v, g in zip(own, mine):
+                by_variable[v.ref()].append(scale(g, weight))
+        gradients = [add(by_variable[v.ref()]) for v in self.variables.all]
+        return found._replace(gradients=gradients)
+
+
+def controlled_gradients(
+    balancer: Balancer, variables: SharedVariables, control: TaskControl
+) -> StepGradients:
+    """How steps are differentiated for a balancer, under per-task control.
+
+    Raises:
+        ConfigError: The settings of balancer and tasks contradict each other.
+    """
+    if control.clips and getattr(balancer.config, "every", 1) > 1:
+        raise ConfigError(
+            "`training.tasks.<task>.clip_norm` needs each task's gradient in each "
+            "step, and `balancer.config.every` saves them: give one of the two. "
+            f"Received: every={balancer.config.every}"  # type: ignore[attr-defined]
+        )
+    made: StepGradients
+    if control.clips and isinstance(balancer, LossWeighting):
+        made = OfClippedLosses(balancer, variables)
+    else:
+        made = step_gradients(balancer, variables)
+    made.clip = control.clip_norms if control.clips else None
+    return within_reach(made, control)
+
+
+def within_reach(made: StepGradients, control: TaskControl) -> StepGradients:
+    """The same gradients, with tasks of `reach: own` kept to their own variables."""
+    return OfOwnReach(made, control) if control.apart else made
