@@ -145,9 +145,10 @@ class TrainingSpec(Spec):
     """Steps between checkpoints to resume from; at each evaluation where absent."""
     log_every: int = Field(default=50, ge=1)
     """Steps between lines of `metrics.jsonl`."""
-    diagnose_every: int | None = Field(default=100, ge=1)
+    diagnose_every: int | None = Field(default=500, ge=1)
     """Steps between looks at the tasks' gradients, the gates and the experts, which
-    `tfmtl diagnose` reads; each costs about one step per task. null: never."""
+    `tfmtl diagnose` reads; each costs about one step a task and one to open the data.
+    null: never."""
     tasks: dict[str, TaskControlSpec] = {}
     """Task to when and how far it takes part; tasks not named always do, wholly."""
     task_snapshots: bool = False

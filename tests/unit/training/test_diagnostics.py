@@ -27,8 +27,8 @@ CONTROLLED = {
     "diagnose_every": 4,
     "task_snapshots": True,
     "tasks": {
-        "like": {"start": 2, "patience": 1},
-        "buy": {"stop": 11, "clip_norm": 0.05},
+        "like": {"start": 2, "stop": 11, "clip_norm": 0.05},
+        "buy": {"patience": 1},
     },
 }
 
@@ -125,7 +125,7 @@ def test_resume_goes_on_exactly_with_looks_patience_and_snapshots(
     with pytest.raises(Interrupted):
         train(asked, dataset[0], run, listener=StopAt(12))
     # Of a step with a look, after one at which a task stopped.
-    assert whole[1].tasks["like"]["stopped"] == 10
+    assert whole[1].tasks["buy"]["stopped"] == 10
     result = train(asked, dataset[0], run, resume=True)
     assert_same_run(run, whole[0])
     assert result.tasks == whole[1].tasks
