@@ -48,6 +48,7 @@ CORE = [
 ]
 PIPELINE = ["apache-beam==2.77.*", "tensorflow-transform==1.21.*", "pandas>=2.2"]
 PLOT = ["matplotlib>=3.9"]
+W2V = ["gensim>=4.4,<5"]
 TEST = ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", "httpx>=0.28,<1"]
 LINT = [
     "ruff>=0.17",
@@ -83,8 +84,9 @@ setup(
     extras_require={
         "pipeline": PIPELINE,
         "plot": PLOT,
-        "test": [*PIPELINE, *TEST],
-        "all": [*PIPELINE, *PLOT, *TEST, *LINT],
+        "w2v": W2V,
+        "test": [*PIPELINE, *W2V, *TEST],
+        "all": [*PIPELINE, *PLOT, *W2V, *TEST, *LINT],
     },
     entry_points={"console_scripts": ["tfmtl = tfmtl.cli.main:main"]},
 )

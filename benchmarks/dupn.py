@@ -16,13 +16,18 @@ is no search query here: the request, which DUPN's attention and CNNMax's profil
 is the day and the brand acted on, the query by which Wide & Deep pools the sequence.
 The heads of DUPN and CNNMax read the row's counters beside the brand. Wide and the
 linear part of Wide & Deep get the cross of user and brand; Wide pools the sequence by
-its mean. One kind of optimiser for all, batches of 1,024; only the learning rate is a
-model's own: at full size the best of `RATES` on the validation split with another seed,
-at the reduced size `REDUCED_RATES`. The step is chosen on validation by the mean AUC of
-the tasks; the test split is read once.
+its mean. `DUPN w2v` reads frozen word2vec vectors of brands, learnt from the training
+split's sequences, where `DUPN all` learns embeddings. One kind of optimiser for all,
+batches of 256; only the networks' learning rate is a model's own: at full size the best
+of `RATES` on the validation split with another seed, at the reduced size
+`REDUCED_RATES`. Embeddings, which start at a spread of 0.01, have one rate for all
+models: at the networks' 1e-3 and batches of 1,024, those of the properties were still
+about as small when ids began to be learnt by heart, after one or two passes, and the
+ablations could not differ. The step is chosen on validation by the mean AUC of the
+tasks; the test split is read once.
 
 `--features sequence` leaves out the counters of earlier days, which sum the sequence up
-by hand. Reduced: the last 20 behaviours, at most 6 epochs, 3 seeds. Full: 50, at most
+by hand. Reduced: the last 20 behaviours, at most 4 epochs, 3 seeds. Full: 50, at most
 20 epochs, 10 seeds, both sets of features. Figures are kept as they come, and a call
 with the same `--out` continues.
 """
@@ -49,11 +54,15 @@ from benchmarks.trials import (
     table,
     with_model,
 )
+from pipeline import item_vectors
+from tfmtl.schema.load import parse_experiment
 
 ADAPTER = "alibaba-2014"
 ABLATIONS = ("all", "bplstm", "bpatt", "nobp")
+W2V = "DUPN w2v"
 MODELS = (
     *(f"DUPN {ablation}" for ablation in ABLATIONS),
+    W2V,
     "CNNMax",
     "DSSM",
     "WideDeep",
@@ -62,15 +71,19 @@ MODELS = (
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 REDUCED_RATES = {"Wide": 1e-2}
 REDUCED_RATE = 1e-3
+EMBEDDING_RATE = 1e-2
 RATE_SEED = 1_000
 ROW_FEATURES = ("brand_id", "clicks", "buys", "favourites", "carts")
 COUNTERS = "past_"
+BRANDS, VECTORS, SIZE = "brands", "word2vec", 16
+"""The side table of brands, the feature that reads it, and its width: as learnt."""
 CLAIMS = (
     ("DUPN all", "DUPN bplstm"),
     ("DUPN all", "DUPN bpatt"),
     ("DUPN bplstm", "DUPN nobp"),
     ("DUPN bpatt", "DUPN nobp"),
     ("DUPN all", "DUPN nobp"),
+    ("DUPN all", W2V),
     ("DUPN all", "CNNMax"),
     ("DUPN all", "WideDeep"),
     ("DUPN all", "DSSM"),
@@ -98,8 +111,8 @@ def base_document(features: str, full: bool) -> Document:
     dataset["features"] = [*kept, {"name": "user_brand", **cross, "dim": 4}]
     document["regularization"] = {"id_dropout": 0.1}
     document["training"] = {
-        "batch_size": 1024,
-        "epochs": 20 if full else 6,
+        "batch_size": 256,
+        "epochs": 20 if full else 4,
         "monitor": "mean/auc",
         "patience": 3 if full else 2,
     }
@@ -122,7 +135,12 @@ def model_document(base: Document, model: str, rate: float) -> Document:
             "query_features": ["brand_id", "day"],
             "head_item_features": {t["name"]: of_row for t in dataset["tasks"]},
         }
-    if ablation:
+    if model == W2V:
+        config["item_vectors"] = VECTORS
+        config["query_features"] = [VECTORS, "day"]
+        replaced = [VECTORS if n == "brand_id" else n for n in of_row]
+        config["head_item_features"] = {t["name"]: replaced for t in dataset["tasks"]}
+    elif ablation:
         config["properties"] = ablation
     if name != "Wide":
         config["dropout"] = 0.2
@@ -132,13 +150,42 @@ def model_document(base: Document, model: str, rate: float) -> Document:
             if feature["kind"] == "sequence":
                 del feature["query"]
                 feature["pooling"] = "mean"
-    for optimizer in document["optimizers"].values():
-        optimizer["learning_rate"] = rate
+    document["optimizers"]["default"]["learning_rate"] = rate
+    document["optimizers"]["embedding"]["learning_rate"] = EMBEDDING_RATE
     return document
 
 
+def with_vectors(base: Document, path: str = f"{BRANDS}.parquet") -> Document:
+    """The experiment with the side table of brands; its path is no part of a trial."""
+    document = copy.deepcopy(base)
+    dataset = document["dataset"]
+    table = {"path": path, "key": item_vectors.KEY, "feature": "brand_id"}
+    dataset["side_tables"] = {BRANDS: table}
+    vector = {"kind": "vector", "side": "item", "column": item_vectors.VECTOR}
+    dataset["features"].append(
+        {"name": VECTORS, **vector, "table": BRANDS, "size": SIZE}
+    )
+    return document
+
+
+def make_vectors_dataset(
+    base: Document, raw: pathlib.Path, work: pathlib.Path
+) -> pathlib.Path:
+    """The dataset directory with vectors of brands from the training split."""
+    file = (work / f"{BRANDS}.parquet").absolute()
+    if not file.exists():
+        item_vectors.run(
+            parse_experiment(base).dataset,
+            [str(work / ADAPTER / "logs" / "*.parquet")],
+            "history_brand",
+            file,
+            item_vectors.ItemVectors(size=SIZE),
+        )
+    return make_dataset(with_vectors(base, str(file)), ADAPTER, raw, work)
+
+
 def rate_of(
-    to: Study, data: str, base: Document, model: str, dataset: pathlib.Path
+    to: Study, data: str, base: Document, dataset: pathlib.Path, model: str
 ) -> float | None:
     """The learning rate with the best validation AUC; None where time ran out."""
     found: dict[float, float] = {}
@@ -157,17 +204,22 @@ def run(
 ) -> list[Record]:
     """All trials of one set of features that there are, or was time for."""
     dataset = make_dataset(base, ADAPTER, options.raw, to.work)
+    bases = dict.fromkeys(options.models, (base, dataset))
+    if W2V in bases:
+        with_them = make_vectors_dataset(base, options.raw, to.work)
+        bases[W2V] = (with_vectors(base), with_them)
     rates: dict[str, float] = {}
     for model in options.models:
         rate: float | None = REDUCED_RATES.get(model, REDUCED_RATE)
         if options.full:
-            rate = rate_of(to, data, base, model, dataset)
+            rate = rate_of(to, data, *bases[model], model)
         if rate is not None:
             rates[model] = rate
     trials = []
     for seed in range(options.seeds):
         for model, rate in rates.items():
-            document = model_document(base, model, rate)
+            of, dataset = bases[model]
+            document = model_document(of, model, rate)
             trial = to.trial(data, model, document, dataset, seed)
             if trial is not None:
                 trials.append({**trial, "learning_rate": rate})

@@ -118,11 +118,11 @@ def mean_cell_auc(trial: Record, least: int = 0) -> float:
     return statistics.mean(found)
 
 
-def gains(good: Good, model: str, control: str) -> list[float]:
+def gains(good: Good, model: str, control: str, least: int = 0) -> list[float]:
     """Mean cell AUC less the control's, of the seeds that both have."""
     other = good.get(control, {})
     return [
-        mean_cell_auc(trial) - mean_cell_auc(other[seed])
+        mean_cell_auc(trial, least) - mean_cell_auc(other[seed], least)
         for seed, trial in good[model].items()
         if seed in other
     ]
@@ -208,32 +208,56 @@ def per_cell(good: Good, task: str) -> str:
 
 
 def findings(good: Good) -> list[str]:
-    """The ranking, and where the simple models win."""
+    """The rankings, and where the simple models win."""
+    lines = []
+    for least in (0, ENOUGH):
+        lines += _ranking(good, least)
+        best = {
+            cell: model
+            for cell, model in _winners(good).items()
+            if cell in _cells_of(good, least)
+        }
+        simple = [f"{t} in {s} ({m})" for (t, s), m in best.items() if m in SIMPLE]
+        lines.append(
+            f"- A simple model is best in {len(simple)} of {len(best)} {_kind(least)}"
+            f"{': ' if simple else ''}{', '.join(simple)}."
+        )
+    return lines
+
+
+def _kind(least: int) -> str:
+    return f"cells with {least} positives" if least else "cells"
+
+
+def _ranking(good: Good, least: int) -> list[str]:
+    """Who is above whom by the mean AUC of the cells with so many positives."""
     means = {
-        m: statistics.mean(map(mean_cell_auc, r.values())) for m, r in good.items()
+        m: statistics.mean(mean_cell_auc(t, least) for t in r.values())
+        for m, r in good.items()
     }
     ranked = sorted(means, key=lambda m: -means[m])
-    lines = [f"- By mean cell AUC: {', '.join(ranked)}."]
+    lines = [f"- By the mean AUC of the {_kind(least)}: {', '.join(ranked)}."]
     for simple in (s for s in SIMPLE if s in ranked):
         under = [m for m in ranked[ranked.index(simple) + 1 :] if m not in SIMPLE]
         above = [m for m in ranked[: ranked.index(simple)] if m not in SIMPLE]
-        lost = [m for m in above if _surely_above(gains(good, m, simple))]
-        won = [m for m in under if _surely_above(gains(good, simple, m))]
+        lost = [m for m in above if _surely_above(gains(good, m, simple, least))]
+        won = [m for m in under if _surely_above(gains(good, simple, m, least))]
         lines.append(
             f"- {simple}: above {', '.join(under) or 'none'} (beyond the seeds' "
             f"spread: {', '.join(won) or 'none'}); below {', '.join(above) or 'none'} "
             f"(beyond it: {', '.join(lost) or 'none'})."
         )
-    best = _winners(good)
-    simple_cells = [f"{t} in {s} ({m})" for (t, s), m in best.items() if m in SIMPLE]
-    if simple_cells:
-        lines.append(
-            f"- A simple model is best in {len(simple_cells)} of {len(best)} cells: "
-            f"{', '.join(simple_cells)}."
-        )
-    else:
-        lines.append("- No simple model is best in any cell.")
     return lines
+
+
+def _cells_of(good: Good, least: int) -> set[Cell]:
+    """Cells with at least so many positives and negatives."""
+    trial = next(iter(next(iter(good.values())).values()))
+    return {
+        cell
+        for cell, of in cells(trial).items()
+        if min(of["positives"], of["rows"] - of["positives"]) >= least
+    }
 
 
 def _surely_above(values: Sequence[float]) -> bool:
@@ -297,8 +321,10 @@ def figure(found: Mapping[str, Sequence[Record]], path: pathlib.Path) -> None:
         gain = np.array([mean[name] - mean[CONTROL] for name in names])
         right.imshow(gain, cmap="RdBu", vmin=-0.05, vmax=0.05, aspect="auto")
         for i, j in np.ndindex(*gain.shape):
-            right.text(j, i, f"{gain[i, j]:+.3f}", ha="center", va="center", fontsize=7)
-        labels = [f"{t}\n{s}" for t, s in places]
+            colour = "white" if abs(gain[i, j]) > 0.035 else "black"
+            text = f"{gain[i, j]:+.3f}"
+            right.text(j, i, text, color=colour, ha="center", va="center", fontsize=7)
+        labels = [f"{t}\n{s}".replace("_", "\n") for t, s in places]
         right.set_xticks(range(len(places)), labels, fontsize=8)
         right.set_yticks([])
         right.set_title(f"gain in test AUC over {CONTROL}, mean over seeds")

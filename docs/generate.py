@@ -161,7 +161,10 @@ def _parts() -> Iterator[str]:
             nested = _NESTED[name]
             yield from _class(nested, _title(nested), _doc(nested))
     yield "## Settings of the balancers\n"
-    yield "Balancers that look at the tasks' gradients share these, with these\ndefaults where their own table has no others:\n"
+    yield (
+        "Balancers that look at the tasks' gradients share these, with these\n"
+        "defaults where their own table has no others:\n"
+    )
     yield _table(balance.GradientConfig)
     for name, balancer in balance.BALANCERS.items():
         text = _first_line(balancer)

@@ -95,7 +95,7 @@ def test_doctor_says_how_to_get_what_is_missing(tfmtl, monkeypatch):
     real = metadata.version
 
     def version(name: str) -> str:
-        if name in ("apache-beam", "rich"):
+        if name in ("apache-beam", "gensim", "rich"):
             raise metadata.PackageNotFoundError(name)
         return "1.0" if name == "tf_keras" else real(name)
 
@@ -106,7 +106,8 @@ def test_doctor_says_how_to_get_what_is_missing(tfmtl, monkeypatch):
     states = {p["name"]: p["state"] for p in report["packages"]}
     assert (states["rich"], states["tf_keras"]) == ("missing", "another version")
     advice = "\n".join(report["advice"])
-    assert "pip install 'tfmtl[pipeline]' brings: apache-beam" in advice
+    assert "pip install 'tfmtl[pipeline]' brings: apache-beam\n" in advice
+    assert "pip install 'tfmtl[w2v]' brings: gensim\n" in advice
     assert "tf_keras, rich" in advice
 
 
@@ -158,6 +159,63 @@ def test_data_describe_of_nothing(tfmtl, tmp_path):
     result = tfmtl("data", "describe", bad)
     assert result.code == 3 and "bad.parquet" in result.err
     assert "Traceback" not in result.err
+
+
+VECTORS = """\
+name: vectors
+dataset:
+  keys: {user: user, timestamp: time}
+  split: {by: boundaries, validation_from: 10}
+  tasks: [{name: click, label: clicked}]
+  features:
+    - {name: shown, kind: categorical, vocabulary: item}
+    - name: hist
+      kind: sequence
+      columns: [{name: item, column: past, vocabulary: item}]
+  vocabularies: {item: {}}
+model: {class: DUPN}
+"""
+
+
+@pytest.fixture
+def past_log(tmp_path):
+    """An experiment file and a log of three users' past."""
+    (tmp_path / "shop.yaml").write_text(VECTORS)
+    past = [["a", "b", "a"], ["b", "a", "c"], ["a", "b", "late", "late"]]
+    table = pa.table({"user": ["u", "v", "w"], "time": [1, 2, 11], "past": past})
+    pq.write_table(table, tmp_path / "log.parquet")
+    return tmp_path
+
+
+def test_data_item_vectors(tfmtl, past_log):
+    command = ("data", "item-vectors", past_log / "shop.yaml", "--column", "past")
+    files = ("--input", past_log / "log.parquet", "--out", past_log / "v.parquet")
+    result = tfmtl(*command, *files, "--size", 3)
+    assert result.code == 0, result.err
+    assert "2 items of 6 events in 2 sequences; 1 rarer ones" in result.out
+    written = pq.read_table(past_log / "v.parquet").to_pydict()
+    assert sorted(written["item"]) == ["a", "b"]
+    assert [len(vector) for vector in written["vector"]] == [3, 3]
+
+    # What it prints goes into the experiment file as it stands.
+    tables, feature = result.out.splitlines()[-2:]
+    document = yaml.safe_load((past_log / "shop.yaml").read_text())
+    document["dataset"] |= yaml.safe_load(tables)
+    document["dataset"]["features"] += yaml.safe_load(feature)["features"][:1]
+    (past_log / "joined.yaml").write_text(yaml.safe_dump(document))
+    dataset = load_experiment(past_log / "joined.yaml").dataset
+    assert dataset.side_tables["item_vectors"].path == str(past_log / "v.parquet")
+    assert dataset.side_tables["item_vectors"].feature == "shown"
+
+
+def test_data_item_vectors_refuses(tfmtl, past_log):
+    command = ("data", "item-vectors", past_log / "shop.yaml", "--out", "v.parquet")
+    log = ("--input", past_log / "log.parquet")
+    wrong = tfmtl(*command, *log, "--column", "user")
+    assert wrong.code == 2
+    assert "Received: 'user'; there are: ['past']" in wrong.err
+    none = tfmtl(*command, "--input", past_log / "no.csv", "--column", "past")
+    assert none.code == 2 and "matches no file" in none.err
 
 
 def test_data_describe_of_csv(tfmtl, tmp_path):

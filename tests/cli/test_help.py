@@ -23,6 +23,7 @@ EXPECTED = {
     "data download",
     "data simulate",
     "data describe",
+    "data item-vectors",
     "preprocess",
     "train",
     "evaluate",

@@ -46,6 +46,7 @@ NEEDS = (
     Need("apache-beam", "tfmtl preprocess", "pipeline", "2.77."),
     Need("tensorflow-transform", "tfmtl preprocess, export", "pipeline", "1.21."),
     Need("pandas", "tfmtl preprocess", "pipeline"),
+    Need("gensim", "tfmtl data item-vectors", "w2v", "4."),
 )
 
 
@@ -111,10 +112,10 @@ def _advice(packages: list[dict[str, Any]], server: str | None) -> list[str]:
             "pip install --upgrade tfmtl (or `make setup` in a clone) brings: "
             + ", ".join(p["name"] for p in wrong if p["extra"] is None)
         )
-    if any(p["extra"] for p in wrong):
+    for extra in dict.fromkeys(p["extra"] for p in wrong if p["extra"]):
         advice.append(
-            "pip install 'tfmtl[pipeline]' brings: "
-            + ", ".join(p["name"] for p in wrong if p["extra"])
+            f"pip install 'tfmtl[{extra}]' brings: "
+            + ", ".join(p["name"] for p in wrong if p["extra"] == extra)
         )
     if server is None:
         advice.append(

@@ -7,6 +7,7 @@ import click
 from tfmtl.cli.base import Group, example
 from tfmtl.cli.data.describe import describe
 from tfmtl.cli.data.download import download
+from tfmtl.cli.data.item_vectors import item_vectors
 from tfmtl.cli.data.list import list_command
 from tfmtl.cli.data.prepare import prepare
 from tfmtl.cli.data.simulate import simulate
@@ -21,8 +22,8 @@ from tfmtl.cli.data.simulate import simulate
     ),
 )
 def data() -> None:
-    """Raw data sets: list, download, prepare; simulated logs; what a file holds."""
+    """Raw data: list, download, prepare, simulate, describe; vectors of items."""
 
 
-for _command in (list_command, download, prepare, simulate, describe):
+for _command in (list_command, download, prepare, simulate, describe, item_vectors):
     data.add_command(_command)
