@@ -283,12 +283,10 @@ class MultiTaskModel(keras.Model):
         return scenarios
 
     def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
-        train = self.manifest.splits.get("train")
-        if train is None:
-            return None
+        tasks, cells = self.manifest.base_rates()
         if scenario is None:
-            return train.tasks.get(task)
-        return train.cells.get(task, {}).get(scenario)
+            return tasks.get(task)
+        return cells.get(task, {}).get(scenario)
 
     # === What an architecture defines ===
 
