@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfmtl._keras import tf
+from tfmtl.calibration import Finish
 from tfmtl.errors import DataError
 from tfmtl.export.signature import ServingModule, served_outputs
 from tfmtl.models.base import MultiTaskModel
@@ -22,7 +23,10 @@ from tfmtl.schema.manifest import (
 
 
 def serving_module(
-    model: MultiTaskModel, dataset: pathlib.Path, outputs: tuple[str, ...] | None
+    model: MultiTaskModel,
+    dataset: pathlib.Path,
+    outputs: tuple[str, ...] | None,
+    finish: Finish | None = None,
 ) -> ServingModule:
     """Joins a model with the transform graph of its data set.
 
@@ -30,6 +34,7 @@ def serving_module(
         model: The trained model.
         dataset: The dataset directory.
         outputs: Tasks to answer; all main ones where None.
+        finish: Corrects the model's logits; sampling alone is corrected where None.
 
     Raises:
         DataError: The data set's transform graph is missing.
@@ -44,9 +49,8 @@ def serving_module(
     # What `transform_features_layer()` wraps: as a Keras model, the layer would be
     # saved with a graph of its own for each way it may be called.
     transform = SavedModelLoader(output.transform_savedmodel_dir)
-    return ServingModule(
-        model, transform, served_outputs(model.manifest.dataset, outputs)
-    )
+    served = served_outputs(model.manifest.dataset, outputs)
+    return ServingModule(model, transform, served, finish)
 
 
 def save(module: ServingModule, manifest: ExportManifest, folder: pathlib.Path) -> None:

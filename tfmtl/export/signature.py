@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl.calibration import Finish
 from tfmtl.losses.units import to_unit
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.dataset import DatasetSpec
@@ -43,13 +44,19 @@ class ServingModule(tf.Module):
         model: The trained model.
         transform: The loaded transform graph, `SavedModelLoader`.
         outputs: Names of the outputs to answer.
+        finish: Corrects the model's logits; sampling alone is corrected where None.
     """
 
     def __init__(
-        self, model: MultiTaskModel, transform: Any, outputs: list[str]
+        self,
+        model: MultiTaskModel,
+        transform: Any,
+        outputs: list[str],
+        finish: Finish | None = None,
     ) -> None:
         super().__init__(name="tfmtl_serving")
         self._forward = functools.partial(_forward, model)
+        self._finish = finish or Finish(model.manifest)
         self._apply = transform.apply_transform_model
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))
@@ -88,7 +95,8 @@ class ServingModule(tf.Module):
             value = raw[item.name]
             ready[item.name] = _all_values(value) if item.shape == "list" else value
         features = self._apply(ready)
-        outputs = self._forward(self._dense(features))
+        dense = self._dense(features)
+        outputs = self._finish(self._forward(dense), dense)
         return {
             name: tf.identity(to_unit(self._tasks[name], outputs[name]))
             for name in self._outputs

@@ -397,6 +397,10 @@ class MultiTaskModel(keras.Model):
             self._passed.add(task)
             self.keep_for_cut(logits)
 
+    def reached_by_others(self, task: str) -> bool:
+        """Whether another task's loss reached a task's output in the last call."""
+        return task in self._passed
+
     def notes(self) -> list[str]:
         """Lines to tell whoever trains the model, before the first step."""
         return []

@@ -8,6 +8,7 @@ import pydantic
 from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Spec
+from tfmtl.schema.calibration import CalibrationSpec
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.feature import has_ids
 
@@ -171,6 +172,8 @@ class Experiment(Spec):
     """Penalties, dropout of inputs, initial values."""
     training: TrainingSpec = TrainingSpec()
     """How long, in which steps, and what is watched."""
+    calibration: CalibrationSpec = CalibrationSpec()
+    """Calibrators that are fitted on the validation split after training."""
     export: ExportSpec = ExportSpec()
     """What the served model answers."""
 

@@ -246,12 +246,15 @@ class ExportManifest(Spec):
     scenarios: tuple[str, ...] = ()
     metrics: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    """Rows, positive rates and time range of the training data."""
+    """Rows, positive rates (before sampling) and time range of the training data."""
     parameters: int
     steps: int
     refit: bool = False
     """Trained anew on train + validation for `steps` steps; without a report of
     `evaluate`, `metrics` are the validation metrics of the model before that."""
+    calibration: dict[str, Any] = {}
+    """Method of the calibrators in the graph, and the step of the model they were
+    fitted with; `metrics` of training are those before it."""
     seed: int
 
 

@@ -13,10 +13,10 @@ with label y on its population P
 - **shift**: on P the sure rows are the positives, and no others. The quotient is 1 / w:
   s_true = s_sampled + ln w, exactly (X. He et al., "Practical Lessons from Predicting
   Clicks on Ads at Facebook", ADKDD 2014: q = p / (p + (1 - p) / w)).
-- **product**: the joint output of a funnel whose steps are of these kinds. Its negatives
-  are a mixture (a click without a purchase is sure, an impression without a click a
-  candidate), so its odds do *not* shift by 1 / w. But p(buy) = p(click) p(buy | click),
-  whose factors are corrected exactly; hence
+- **product**: the joint output of a funnel whose steps are of these kinds. Its
+  negatives are a mixture (a click without a purchase is sure, an impression without a
+  click a candidate), so its odds do *not* shift by 1 / w. But p(buy) = p(click)
+  p(buy | click), whose factors are corrected exactly; hence
   p_true(buy) = p_sampled(buy) * p_true(click) / p_sampled(click).
 - **inexact**: everything else. Positives of the output may be among the candidates, or
   sure rows among its negatives (`keep` of two tasks that do not imply each other): the
@@ -43,9 +43,9 @@ Effect = Literal["none", "shift", "product", "inexact"]
 class SamplingSpec(Spec):
     """Keeps a share of the training rows that are positive for no task of `keep`.
 
-    Validation and test stay whole. A row is kept or not by a hash of its row key (of its
-    content where it has none) and `seed`: the same on every machine, and a lower rate
-    keeps a part of what a higher one keeps.
+    Validation and test stay whole. A row is kept or not by a hash of its row key (of
+    its content where it has none) and `seed`: the same on every machine, and a lower
+    rate keeps a part of what a higher one keeps.
     """
 
     keep: tuple[Name, ...] = Field(min_length=1)
@@ -155,9 +155,9 @@ def without_correction(found: Mapping[str, Effect], sampling: SamplingSpec) -> s
     if not wrong:
         return ""
     return (
-        f"`dataset.sampling` keeps the positives of {list(sampling.keep)}, and no offset "
-        f"of the logit corrects the outputs {wrong}: rows of any label were sampled out "
-        "of their populations, or rows that are always kept are among their negatives. "
-        "Set `correction: weights` (or `none`, if only the ranking counts), or keep the "
-        "positives of one task that all of these follow"
+        f"`dataset.sampling` keeps the positives of {list(sampling.keep)}, and no "
+        f"offset of the logit corrects the outputs {wrong}: rows of any label were "
+        "sampled out of their populations, or rows that are always kept are among their "
+        "negatives. Set `correction: weights` (or `none`, if only the ranking counts), "
+        "or keep the positives of one task that all of these follow"
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import LossWeighting, TaskStats
+from tfmtl.calibration import correct_batch
 from tfmtl.data.read import Batch
 from tfmtl.losses.task import TaskLosses
 from tfmtl.models.base import MultiTaskModel
@@ -45,7 +46,7 @@ def forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
         added to them: regularisation, and the architecture's own losses.
     """
     logits = model(batch.features, training=True)
-    read = (batch.labels, batch.mask, batch.weights)
+    logits, read = correct_batch(model, logits, batch)
     task_losses, present = losses(logits, *read)
     extra = model.extra_losses()
     added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)

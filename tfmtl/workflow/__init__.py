@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tfmtl.workflow.calibrate import calibrate
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.export import export
 from tfmtl.workflow.score import score
 from tfmtl.workflow.train import TrainResult, train
 
-__all__ = ["TrainResult", "evaluate", "export", "score", "train"]
+__all__ = ["TrainResult", "calibrate", "evaluate", "export", "score", "train"]

@@ -42,7 +42,8 @@ def evaluate(
 
     Returns:
         The report: `{"split", "rows", "tasks": {output: {metric: value}},
-        "mean_task_auc", "mean_cell_auc", "same_dataset"}`; undefined values are None.
+        "mean_task_auc", "mean_cell_auc", "same_dataset", "calibration"}`; undefined
+        values are None. `calibration` is its method, None without calibrators.
         An output is a task, or `buy|click` for a task with `given`; means are over the
         main tasks; a task's sample weights enter its metrics. `same_dataset` says
         whether the data set is the one of the run, None where that is not known.
@@ -62,7 +63,7 @@ def evaluate(
     reader = build.make_reader(
         restored.experiment, manifest, restored.dataset, split, keys=True
     )
-    predicted, labels, scenario, keys = predictions(model, reader)
+    predicted, labels, scenario, keys = predictions(model, reader, restored.finish)
     scenarios = manifest.dataset.scenario_values
     if predictions_file is not None:
         _write(
@@ -87,6 +88,15 @@ def evaluate(
         mean_over=[t.name for t in model.tasks if t.role == "main"],
     )
     report["same_dataset"] = restored.same_dataset
+    calibration = restored.calibration
+    report["calibration"] = calibration.method if calibration else None
+    if calibration is not None and split == "validation":
+        listener.note("the calibrators were fitted on the validation split")
+    if manifest.splits[split].sampled_out:
+        listener.note(
+            f"the {split} split is down-sampled, and the model is corrected for that: "
+            "PCOC, ECE and log-loss on it say nothing about real traffic"
+        )
     if restored.same_dataset is False:
         listener.note(
             f"the data set {str(restored.dataset)!r} is another one than the run's: "

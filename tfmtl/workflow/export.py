@@ -58,7 +58,9 @@ def export(
     restored = restore(run, dataset, same_dataset=True)
     manifest = _card(restored, metrics)
     spec = restored.experiment.export
-    module = serving_module(restored.model, restored.dataset, spec.outputs)
+    module = serving_module(
+        restored.model, restored.dataset, spec.outputs, restored.finish
+    )
     began = time.perf_counter()
     _remove_leftovers(base)
     with (
@@ -127,6 +129,8 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         module_outputs[task.name] = meaning[task.type]
     served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
     train = manifest.splits["train"]
+    true_rates = manifest.sampling.tasks if manifest.sampling else train.tasks
+    calibration = restored.calibration
     return ExportManifest(
         tfmtl_version=versions().get("tfmtl", ""),
         versions=versions(),
@@ -140,12 +144,16 @@ def _card(restored: Restored, metrics: dict[str, Any] | None) -> ExportManifest:
         metrics=metrics or restored.result["metrics"],
         data={
             "rows": {name: split.rows for name, split in manifest.splits.items()},
-            "positive_rates": {t: s.mean for t, s in train.tasks.items()},
+            "positive_rates": {t: s.mean for t, s in true_rates.items()},
+            "sampled_out": train.sampled_out,
             "timestamp_min": train.timestamp_min,
             "timestamp_max": train.timestamp_max,
         },
         parameters=sum(int(v.shape.num_elements()) for v in model.trainable_variables),
         steps=restored.result["step"],
         refit=restored.result["refit"],
+        calibration={}
+        if calibration is None
+        else calibration.model_dump(include={"method", "by", "step"}),
         seed=restored.experiment.seed,
     )

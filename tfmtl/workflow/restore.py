@@ -7,8 +7,10 @@ import pathlib
 from typing import Any
 
 from tfmtl import build
+from tfmtl.calibration import Finish
 from tfmtl.errors import DataError
 from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.calibration import Calibration, read_calibration
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
 from tfmtl.training.checkpoint import restore_model
@@ -26,6 +28,8 @@ class Restored:
         manifest: Of its data set.
         dataset: The dataset directory.
         result: `result.json`.
+        calibration: `calibration.json` of the run, if it has one.
+        finish: Corrects the model's logits: sampling, then the calibrators.
         same_dataset: Whether `dataset` is what the run was trained on, by its content
             id; None where one of the two has none.
     """
@@ -35,6 +39,8 @@ class Restored:
     manifest: DatasetManifest
     dataset: pathlib.Path
     result: dict[str, Any]
+    calibration: Calibration | None
+    finish: Finish
     same_dataset: bool | None
 
 
@@ -43,6 +49,7 @@ def restore(
     dataset: str | pathlib.Path | None = None,
     *,
     same_dataset: bool = False,
+    refit: bool = True,
 ) -> Restored:
     """Loads the model of a finished run.
 
@@ -51,6 +58,8 @@ def restore(
         dataset: Where its data set lies now, if it was moved. Another one of the same
             schema has ids from vocabularies of its own: see `Restored.same_dataset`.
         same_dataset: Refuse such a data set.
+        refit: Load a refitted model where there is one; else the one it repeats, which
+            has not seen the validation split.
 
     Raises:
         DataError: The run is not finished, or its data set is gone, of another schema
@@ -76,8 +85,12 @@ def restore(
         )
     manifest = fit_manifest(experiment, manifest)
     model = build.make_model(experiment, manifest, directory)
-    folder = (
-        source.path / REFIT / "checkpoints" if result["refit"] else (source.checkpoints)
-    )
+    folder = source.checkpoints
+    if refit and result["refit"]:
+        folder = source.path / REFIT / "checkpoints"
     restore_model(model, folder, result["step"])
-    return Restored(model, experiment, manifest, directory, result, same)
+    calibration = read_calibration(source.path)
+    finish = Finish(manifest, calibration)
+    return Restored(
+        model, experiment, manifest, directory, result, calibration, finish, same
+    )

@@ -152,7 +152,9 @@ def _load(
                 "run's: raw values go through its transform graph"
             )
         outputs = restored.experiment.export.outputs
-        module = serving_module(restored.model, restored.dataset, outputs)
+        module = serving_module(
+            restored.model, restored.dataset, outputs, restored.finish
+        )
         spec, function = (
             restored.manifest.dataset,
             module.signatures()["serving_default"],
