@@ -18,6 +18,7 @@ from tfmtl.schema.calibration import (
     CellCalibration,
     OutputCalibration,
 )
+from tfmtl.schema.funnel import steps_of
 from tfmtl.schema.task import TaskSpec, outputs_of
 
 
@@ -65,16 +66,11 @@ def calibrate_outputs(
     for name, task in names.items():
         if name == task.conditional:
             found[name], after[name] = _output(spec, outputs[name], scenario, scenarios)
-    by_name = {t.name: t for t in tasks}
-    for name, task in names.items():
-        if name in found:
-            continue
-        product = np.zeros(len(scenario))
-        above: TaskSpec | None = task
-        while above is not None:
-            product = product - np.logaddexp(0.0, -after[above.conditional])
-            above = by_name[above.given] if above.given else None
-        found[name] = _joint(outputs[name], np.exp(product), scenario, scenarios)
+    for name in names:
+        if name not in found:
+            steps = [after[t.conditional] for t in steps_of(tasks, name)]
+            product = np.exp(-sum(np.logaddexp(0.0, -s) for s in steps))
+            found[name] = _joint(outputs[name], product, scenario, scenarios)
     return Calibration(
         method=spec.method,
         by=spec.by,

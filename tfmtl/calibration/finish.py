@@ -9,6 +9,7 @@ from tfmtl.calibration.sampling import SamplingCorrection, scenario_ids
 from tfmtl.calibration.table import CalibratorTable
 from tfmtl.layers.funnel import joint_logit
 from tfmtl.schema.calibration import Calibration
+from tfmtl.schema.funnel import steps_of
 from tfmtl.schema.manifest import DatasetManifest
 
 
@@ -32,20 +33,11 @@ class Finish:
         self._products: dict[str, list[str]] = {}
         outputs = calibration.outputs if calibration else {}
         for name, found in outputs.items():
-            if not found.product and not all(
-                c.is_identity for c in found.calibrators()
-            ):
-                self._tables[name] = CalibratorTable(found.calibrators())
-        by_name = {t.name: t for t in manifest.dataset.tasks}
-        for name, found in outputs.items():
-            if not found.product:
-                continue
-            steps, task = [], by_name[name]
-            while True:
-                steps.append(task.conditional)
-                if task.given is None:
-                    break
-                task = by_name[task.given]
+            calibrators = found.calibrators()
+            if not found.product and not all(c.is_identity for c in calibrators):
+                self._tables[name] = CalibratorTable(calibrators)
+        for name in (n for n, found in outputs.items() if found.product):
+            steps = [t.conditional for t in steps_of(manifest.dataset.tasks, name)]
             # Without a calibrator the product is what the model says.
             if any(s in self._tables for s in steps):
                 self._products[name] = steps

@@ -72,9 +72,8 @@ def platt(
 
     def objective(theta: Floats) -> float:
         z = theta @ inputs
-        return float(
-            w @ (np.logaddexp(0.0, z) - y * z) + _PRIOR * (theta[0] - 1) ** 2 / 2
-        )
+        penalty = _PRIOR * (theta[0] - 1) ** 2 / 2
+        return float(w @ (np.logaddexp(0.0, z) - y * z) + penalty)
 
     theta = np.array([1.0, centre])
     value = objective(theta)

@@ -23,6 +23,7 @@ from tfmtl.data.read import Batch
 from tfmtl.layers.funnel import log1mexp
 from tfmtl.losses.targets import targets
 from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.funnel import steps_of
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.schema.sampling import SamplingSpec, effects
 
@@ -39,7 +40,6 @@ class SamplingCorrection:
         dataset = manifest.dataset
         self.kind = spec.correction
         self._tasks = dataset.tasks
-        self._by_name = {t.name: t for t in dataset.tasks}
         self._keep = spec.keep
         self._rates = np.array(spec.rates(dataset.scenario_values), np.float64)
         exposed = manifest.sampling.exposed if manifest.sampling else {}
@@ -95,16 +95,13 @@ class SamplingCorrection:
         reaches: Callable[[str], bool],
     ) -> Any:
         log_p = -tf.nn.softplus(-outputs[task])
-        step: str | None = task
-        while step is not None:
-            output = self._by_name[step].conditional
+        for step in steps_of(self._tasks, task):
+            output = step.conditional
             if self.effects[output] == "shift":
-                factor = tf.nn.softplus(-outputs[output]) - tf.nn.softplus(
-                    -moved[output]
-                )
-                own = step == task or reaches(step)
+                before = -tf.nn.softplus(-outputs[output])
+                factor = -tf.nn.softplus(-moved[output]) - before
+                own = step.name == task or reaches(step.name)
                 log_p += factor if own else tf.stop_gradient(factor)
-            step = self._by_name[step].given
         # Free estimates may have p(buy) > p(click): no probability exceeds 1.
         log_p = tf.minimum(log_p, -1e-30)
         return log_p - log1mexp(log_p)
@@ -141,8 +138,8 @@ def correct_batch(
         moved = correction.moved(logits, away, model.reached_by_others)
         for name, extra in model.extra_losses().items():
             # An output beside the task's own is compared with the same labels.
-            own = model.trained_output(correction._by_name[extra.task])
-            if correction.effects[own] == "shift":
+            (task, *_) = steps_of(model.tasks, extra.task)
+            if correction.effects[model.trained_output(task)] == "shift":
                 moved[name] = logits[name] + away
         logits = moved
     return logits, (batch.labels, batch.mask, weights)

@@ -32,6 +32,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Name, Spec
+from tfmtl.schema.funnel import steps_of
 from tfmtl.schema.task import TaskSpec, outputs_of
 
 ALL = "all"
@@ -118,21 +119,13 @@ def effects(
     Returns:
         Output to effect, conditional before joint.
     """
-    by_name = {t.name: t for t in tasks}
-
-    def above(task: TaskSpec) -> list[TaskSpec]:
-        return [] if task.given is None else [t := by_name[task.given], *above(t)]
-
+    above = {t.name: {s.name for s in steps_of(tasks, t.name)[1:]} for t in tasks}
     # Who buys has clicked: where clicks are kept, keeping purchases adds no row.
-    kept = {
-        k
-        for k in sampling.keep
-        if not any(t.name in sampling.keep for t in above(by_name[k]))
-    }
+    kept = {k for k in sampling.keep if not above[k] & {*sampling.keep}}
     whole = min(sampling.rate, *sampling.scenario_rates.values(), 1.0) == 1
     found: dict[str, Effect] = {}
     for task in tasks:
-        inside = any(t.name in kept for t in above(task))
+        inside = bool(above[task.name] & kept)
         if whole or inside or not exposed.get(task.name, 1):
             found[task.conditional] = "none"
         else:
@@ -140,12 +133,10 @@ def effects(
     for output, task in outputs_of(tasks).items():
         if output == task.conditional:
             continue
-        steps = {found[t.conditional] for t in (task, *above(task))}
-        found[output] = (
-            "inexact"
-            if "inexact" in steps
-            else ("product" if "shift" in steps else "none")
-        )
+        steps = {found[t.conditional] for t in steps_of(tasks, output)}
+        found[output] = "product" if "shift" in steps else "none"
+        if "inexact" in steps:
+            found[output] = "inexact"
     return found
 
 
@@ -157,7 +148,7 @@ def without_correction(found: Mapping[str, Effect], sampling: SamplingSpec) -> s
     return (
         f"`dataset.sampling` keeps the positives of {list(sampling.keep)}, and no "
         f"offset of the logit corrects the outputs {wrong}: rows of any label were "
-        "sampled out of their populations, or rows that are always kept are among their "
-        "negatives. Set `correction: weights` (or `none`, if only the ranking counts), "
-        "or keep the positives of one task that all of these follow"
+        "sampled out of their populations, or rows that are always kept are among "
+        "their negatives. Set `correction: weights` (or `none`, if only the ranking "
+        "counts), or keep the positives of one task that all of these follow"
     )

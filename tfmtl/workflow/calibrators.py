@@ -57,7 +57,7 @@ def sampling_note(manifest: DatasetManifest) -> str:
         "export": "predictions are corrected where they are read",
         "training": "the losses correct for it, so that logits are those of all rows",
         "weights": "sampled rows weigh 1/rate in the losses",
-        "none": "probabilities are those of the sampled rows, too high for real traffic",
+        "none": "probabilities are the sampled rows', too high for real traffic",
     }
     return (
         f"{stats.kept:,} of {stats.rows:,} training rows were kept; "

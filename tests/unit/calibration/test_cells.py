@@ -132,14 +132,12 @@ def test_served_joint_is_the_product_of_calibrated_steps(tmp_path) -> None:
     steps = found.outputs["buy|click"].calibrators()
     own = np.array([apply(cells[i], s) for i, s in zip(scenario, logits["click"])])
     np.testing.assert_allclose(p["click"], sigmoid(own), atol=1e-6)
-    given = np.array(
-        [apply(steps[i], s) for i, s in zip(scenario, logits["buy|click"])]
-    )
+    pairs = zip(scenario, logits["buy|click"])
+    given = np.array([apply(steps[i], s) for i, s in pairs])
     np.testing.assert_allclose(p["buy|click"], sigmoid(given), atol=1e-6)
     record = found.outputs["buy"].all
-    assert record.pcoc_after == pytest.approx(
-        p["buy"].sum() / outputs["buy"].labels.sum()
-    )
+    observed = outputs["buy"].labels.sum()
+    assert record.pcoc_after == pytest.approx(p["buy"].sum() / observed)
     assert abs(record.pcoc_after - 1) < abs(record.pcoc_before - 1)
 
 
