@@ -20,7 +20,16 @@ from pydantic.fields import FieldInfo
 
 from tfmtl import balance, models
 from tfmtl.models import matching
-from tfmtl.schema import base, dataset, experiment, feature, split, task
+from tfmtl.schema import (
+    base,
+    calibration,
+    dataset,
+    experiment,
+    feature,
+    sampling,
+    split,
+    task,
+)
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
 
@@ -63,14 +72,16 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         "Splits",
         (split.TimeSplit, split.BoundarySplit, split.HashSplit, split.GivenSplit),
     ),
+    ("Sampling", (sampling.SamplingSpec,)),
     (
-        "Model, balancer, training, export",
+        "Model, balancer, training, calibration, export",
         (
             experiment.ComponentSpec,
             experiment.OptimizerSpec,
             experiment.ScheduleSpec,
             experiment.RegularizationSpec,
             experiment.TrainingSpec,
+            calibration.CalibrationSpec,
             experiment.ExportSpec,
         ),
     ),
@@ -92,6 +103,8 @@ _TITLES = {
     experiment.RegularizationSpec: "`regularization`",
     experiment.TrainingSpec: "`training`",
     experiment.ExportSpec: "`export`",
+    sampling.SamplingSpec: "`dataset.sampling`",
+    calibration.CalibrationSpec: "`calibration`",
 }
 
 _EXPRESSIONS = """\

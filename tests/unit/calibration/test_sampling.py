@@ -181,10 +181,10 @@ def test_training_on_sampled_rows_and_correcting_recovers_the_mean() -> None:
 class Model:
     """What `correct_batch` asks of a model."""
 
-    def __init__(self, kind: str, reached: bool = True, joint: bool = False) -> None:
+    def __init__(self, kind: str, reached: bool = True) -> None:
         self.manifest = manifest(kind)
         self.tasks = self.manifest.dataset.tasks
-        self._reached, self._joint = reached, joint
+        self._reached = reached
 
     def reached_by_others(self, task: str) -> bool:
         return self._reached
@@ -195,7 +195,7 @@ class Model:
         return {"help": ExtraLoss("click", 1.0)}
 
     def trained_output(self, task: Any) -> str:
-        return task.name if self._joint else task.conditional
+        return str(task.conditional)
 
 
 def batch() -> Batch:
@@ -237,7 +237,7 @@ def test_gradient_reaches_the_step_above_only_where_the_architecture_has_it(
 ) -> None:
     variables = {n: tf.Variable(tf.zeros(5)) for n in ("click", "buy|click", "buy")}
     with tf.GradientTape() as tape:
-        logits = {n: v + 0.0 for n, v in variables.items()}
+        logits = {n: v + 0.0 for n, v in variables.items()} | {"help": tf.zeros(5)}
         moved, _ = correct_batch(Model("training", reached), logits, batch())
         total = tf.reduce_sum(moved["buy"])
     click, buy = tape.gradient(total, [variables["click"], variables["buy"]])

@@ -18,13 +18,19 @@ LIKE = TaskSpec(name="like", label="like")
 TASKS = (CLICK, BUY, LIKE)
 W = 0.1
 
-# A world of one x: p(click), p(buy | click), p(like | click or not).
-_CELLS = {
-    (click, buy, like): (0.2 if click else 0.8)
-    * ((0.3 if buy else 0.7) if click else float(not buy))
-    * ((0.5 if like else 0.5) if click else (0.1 if like else 0.9))
-    for click, buy, like in itertools.product((0, 1), repeat=3)
-}
+
+def probability(click: int, buy: int, like: int) -> float:
+    """Of an outcome in a world of one x; likes follow clicks and purchases."""
+    bought = 0.3 * click
+    liked = 0.1 + 0.4 * click + 0.3 * buy
+    return (
+        (0.2 if click else 0.8)
+        * (bought if buy else 1 - bought)
+        * (liked if like else 1 - liked)
+    )
+
+
+_CELLS = {c: probability(*c) for c in itertools.product((0, 1), repeat=3)}
 
 
 def sampling(*keep: str, **more: Any) -> SamplingSpec:
