@@ -22,12 +22,14 @@ from tfmtl import balance, models
 from tfmtl.models import matching
 from tfmtl.schema import (
     base,
+    calibration,
     control,
     dataset,
     evaluation,
     experiment,
     feature,
     fusion,
+    sampling,
     split,
     task,
 )
@@ -73,8 +75,9 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         "Splits",
         (split.TimeSplit, split.BoundarySplit, split.HashSplit, split.GivenSplit),
     ),
+    ("Sampling", (sampling.SamplingSpec,)),
     (
-        "Model, balancer, training, evaluation, export",
+        "Model, balancer, training, calibration, evaluation, export",
         (
             experiment.ComponentSpec,
             experiment.OptimizerSpec,
@@ -85,6 +88,7 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
             evaluation.EvaluationSpec,
             evaluation.RankingSpec,
             fusion.FusionSpec,
+            calibration.CalibrationSpec,
             experiment.ExportSpec,
         ),
     ),
@@ -110,6 +114,8 @@ _TITLES = {
     evaluation.RankingSpec: "`evaluation.ranking`",
     fusion.FusionSpec: "`fusion`",
     experiment.ExportSpec: "`export`",
+    sampling.SamplingSpec: "`dataset.sampling`",
+    calibration.CalibrationSpec: "`calibration`",
 }
 
 _EXPRESSIONS = """\

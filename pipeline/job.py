@@ -27,6 +27,7 @@ import tfmtl
 from pipeline import (
     leakage,
     plan,
+    sampling,
     side_tables,
     sources,
     split,
@@ -47,6 +48,7 @@ from tfmtl.schema.manifest import (
     LabelStats,
     RecordFile,
     RowCounts,
+    SamplingStats,
     SplitStats,
     VocabularyStats,
     content_id,
@@ -95,6 +97,9 @@ class _Analysed:
     learnt: transform.Learnt
     values: dict[str, tuple[str, ...]]
     warnings: list[str]
+    splits: tuple[int, ...]
+    """Rows by code of split."""
+    sampling: SamplingStats | None
 
 
 class Job:
@@ -255,9 +260,12 @@ class Job:
         warnings += more + constant
         sampled = pa.concat_tables([vocabulary.from_bytes(r.sample) for r in reports])
         warnings += leakage.find(self._dataset, sampled)
+        counted, more = sampling.finish(self._dataset, [r.sampled for r in reports])
+        warnings += more
         transform.write(self._dataset, learnt, self._directory / "transform")
         self._listener.advance(rows)
-        return _Analysed(learnt, values, warnings)
+        splits = tuple(int(n) for n in sizes)
+        return _Analysed(learnt, values, warnings, splits, counted)
 
     def _vocabularies(
         self,
@@ -360,7 +368,8 @@ class Job:
         )
         _same("shards", len(ingested.shards), len(reports), self._settings)
         for shard, report in zip(ingested.shards, reports):
-            out = report.dropped + sum(f.rows for f in report.files)
+            out = report.dropped + report.sampled_out
+            out += sum(f.rows for f in report.files)
             _same(f"rows of shard {shard.shard}", shard.rows, out, self._settings)
             for file in report.files:
                 size = os.path.getsize(file.path)
@@ -385,12 +394,14 @@ class Job:
             rejected=sum(ingested.rejected.values()),
             duplicates=ingested.duplicates,
             dropped=sum(r.dropped for r in reports),
+            sampled_out=sum(r.sampled_out for r in reports),
         )
         if not counts.balanced:
             raise DataError(
-                "read = written + rejected + duplicates + dropped must hold. Received: "
-                f"{counts}"
+                "read = written + rejected + duplicates + dropped + sampled_out must "
+                f"hold. Received: {counts}"
             )
+        self._same_splits(analysed, written, counts.sampled_out)
         digests = self._fitted_digests()
         splits = {
             name: self._split_stats(
@@ -398,6 +409,8 @@ class Job:
             )
             for code, name in enumerate(SPLITS)
         }
+        train = {"sampled_out": counts.sampled_out}
+        splits["train"] = splits["train"].model_copy(update=train)
         manifest = DatasetManifest(
             tfmtl_version=tfmtl.__version__,
             versions={p: importlib.metadata.version(p) for p in _PACKAGES},
@@ -417,12 +430,27 @@ class Job:
             splits=splits,
             counts=counts,
             rejected=dict(sorted(ingested.rejected.items())),
+            sampling=analysed.sampling,
             warnings=tuple(analysed.warnings + warnings),
         )
         write_manifest(manifest, self._directory / DATASET_FILE)
         for warning in manifest.warnings:
             self._listener.note(warning)
         return manifest
+
+    def _same_splits(
+        self, analysed: _Analysed, written: Sequence[Written], sampled_out: int
+    ) -> None:
+        """Both passes put as many rows into each split, and sampled as many out."""
+        for code, name in enumerate(SPLITS):
+            rows = sum(f.rows for f in written if f.split == code)
+            _same(f"rows of {name}", analysed.splits[code], rows, self._settings)
+        expected = analysed.splits[plan.SAMPLED_OUT]
+        _same("rows sampled out", expected, sampled_out, self._settings)
+        stats = analysed.sampling
+        if stats is not None:
+            left = stats.rows - stats.kept
+            _same("rows sampled out", left, sampled_out, self._settings)
 
     def _fitted_digests(self) -> dict[str, str]:
         """Path to digest of the vocabularies and the side tables."""

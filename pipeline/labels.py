@@ -93,18 +93,18 @@ def _stopped(
     """Where an earlier step is known not to have happened: bool [rows]."""
     if task.given is None or task.type != "binary":
         return np.zeros(len(labels[task.name]), bool)
-    above = _joint(tasks[task.given], tasks, labels)
+    above = joint_label(tasks[task.given], tasks, labels)
     return np.asarray(above == 0)
 
 
-def _joint(
+def joint_label(
     task: TaskSpec, tasks: Mapping[str, TaskSpec], labels: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Label of the joint output, as `tfmtl.losses.targets` has it: float64 [rows]."""
     label = labels[task.name]
     if task.given is None:
         return label
-    above = _joint(tasks[task.given], tasks, labels)
+    above = joint_label(tasks[task.given], tasks, labels)
     return np.asarray(np.where(above == 1, label, above))
 
 

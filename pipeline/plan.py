@@ -26,7 +26,7 @@ MISSING_TIME = -(2**63)
 SPLIT, ORDER, ORDER_2, GROUP = "#split", "#order", "#order2", "#group"
 """Helper columns of canonical batches; `#` cannot stand in the name of a feature."""
 
-TRAIN, VALIDATION, TEST, DROPPED, BY_TIME = 0, 1, 2, 3, 4
+TRAIN, VALIDATION, TEST, DROPPED, BY_TIME, SAMPLED_OUT = 0, 1, 2, 3, 4, 5
 """Codes of the `#split` column."""
 
 Kind = Literal["string", "float", "time", "strings", "floats", "vector"]

@@ -18,7 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import leakage, plan, sources, statistics, vocabulary, workspace
+from pipeline import (
+    leakage,
+    plan,
+    sampling,
+    sources,
+    statistics,
+    vocabulary,
+    workspace,
+)
 from pipeline.sinks import BlockWriter, Written
 from pipeline.split import TimeRule
 from pipeline.transform import Transformer
@@ -62,9 +70,10 @@ class AnalysisReport:
 
     shard: int
     splits: tuple[int, ...]
-    """Rows of train, validation, test, dropped."""
+    """Rows by code of split: train, validation, test, dropped, ..., sampled out."""
     numeric: dict[str, statistics.Moments | statistics.Quantiles]
     sample: bytes
+    sampled: sampling.Sampled | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +82,7 @@ class WriteReport:
 
     shard: int
     dropped: int
+    sampled_out: int
     files: tuple[Written, ...]
 
 
@@ -205,11 +215,15 @@ class WriteShard(beam.DoFn):
         return order[keep], int(same.sum())
 
 
-def shard_splits(table: pa.Table, rule: TimeRule | None) -> np.ndarray:
+def shard_splits(
+    dataset: DatasetSpec, table: pa.Table, rule: TimeRule | None
+) -> np.ndarray:
     """Codes of the splits of a shard's rows: int8 [rows]."""
     if rule is not None:
-        return rule.assign(table["key/timestamp"].to_numpy())
-    return np.asarray(table[plan.SPLIT].to_numpy())
+        codes = rule.assign(table["key/timestamp"].to_numpy())
+    else:
+        codes = np.asarray(table[plan.SPLIT].to_numpy())
+    return sampling.without_sampled_out(dataset, table, codes)
 
 
 def read_shard(path: str) -> pa.Table:
@@ -232,7 +246,7 @@ class Analyse(beam.DoFn):
 
     def process(self, shard: ShardReport) -> Iterator[Any]:
         table = read_shard(shard.path)
-        codes = shard_splits(table, self._rule)
+        codes = shard_splits(self._dataset, table, self._rule)
         train = table.filter(pa.array(codes == plan.TRAIN))
         counter = vocabulary.Counter(self._dataset)
         collector = statistics.Collector(self._dataset)
@@ -244,12 +258,16 @@ class Analyse(beam.DoFn):
         sample = train.slice(0, self._sample).select(
             leakage.sample_columns(self._dataset)
         )
-        splits = np.bincount(codes, minlength=len(SPLITS) + 1)
+        splits = np.bincount(codes, minlength=plan.SAMPLED_OUT + 1)
+        sampled = None
+        if self._dataset.sampling is not None:
+            sampled = sampling.count(self._dataset, table, codes)
         yield AnalysisReport(
             shard.shard,
             tuple(int(n) for n in splits),
             collector.result(),
             vocabulary.to_bytes(sample),
+            sampled,
         )
 
 
@@ -290,7 +308,7 @@ class WriteRecords(beam.DoFn):
 
     def process(self, shard: ShardReport) -> Iterator[WriteReport]:
         table = read_shard(shard.path)
-        codes = shard_splits(table, self._rule)
+        codes = shard_splits(self._dataset, table, self._rule)
         files = []
         for code, name in enumerate(SPLITS):
             rows = table.filter(pa.array(codes == code))
@@ -298,7 +316,8 @@ class WriteRecords(beam.DoFn):
                 path = self._folder / name / f"shard-{shard.shard:05d}"
                 files.append(self._writer.write(rows, code, shard.shard, path))
         dropped = int((codes == plan.DROPPED).sum())
-        yield WriteReport(shard.shard, dropped, tuple(files))
+        sampled_out = int((codes == plan.SAMPLED_OUT).sum())
+        yield WriteReport(shard.shard, dropped, sampled_out, tuple(files))
 
 
 class _Save(beam.DoFn):

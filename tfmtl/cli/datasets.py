@@ -16,8 +16,10 @@ def print_manifest(manifest: DatasetManifest) -> None:
     click.echo(
         f"read {counts.read:,} rows: {counts.written:,} written, "
         f"{counts.rejected:,} rejected, {counts.duplicates:,} duplicates, "
-        f"{counts.dropped:,} outside the split"
+        f"{counts.dropped:,} outside the split, {counts.sampled_out:,} sampled out"
     )
+    if manifest.sampling is not None:
+        _print_sampling(manifest)
     rows: list[list[object]] = []
     for name, split in manifest.splits.items():
         time = f"{_day(split.timestamp_min)} .. {_day(split.timestamp_max)}"
@@ -45,6 +47,34 @@ def print_manifest(manifest: DatasetManifest) -> None:
         click.echo(f"rejected {count:,}: {reason}")
     for warning in manifest.warnings:
         click.echo(f"warning: {warning}")
+
+
+def _print_sampling(manifest: DatasetManifest) -> None:
+    """Which training rows were left out, and the base rates before that."""
+    sampling, spec = manifest.sampling, manifest.dataset.sampling
+    assert sampling is not None and spec is not None
+    written = manifest.splits["train"].rows
+    click.echo(
+        f"train: {sampling.rows:,} rows = {written:,} written + "
+        f"{sampling.rows - sampling.kept:,} sampled out; {sampling.sure:,} are "
+        f"positive for {', '.join(spec.keep)} and always kept"
+    )
+    print_table(
+        "down-sampled training rows (correction: " + spec.correction + ")",
+        ["scenario", "rate", "candidates", "kept"],
+        [[n, c.rate, c.candidates, c.kept] for n, c in sampling.strata.items()],
+        numbers=["rate", "candidates", "kept"],
+    )
+    rates = [
+        [t, before.mean, manifest.splits["train"].tasks[t].mean]
+        for t, before in sampling.tasks.items()
+    ]
+    print_table(
+        "mean label of the training rows",
+        ["task", "before sampling", "written"],
+        rows=rates,
+        numbers=["before sampling", "written"],
+    )
 
 
 def _means(stats: object, manifest: DatasetManifest) -> list[float | None]:

@@ -12,6 +12,7 @@ import tfmtl
 from tfmtl.cli import errors, logs
 from tfmtl.cli.balancers import balancers
 from tfmtl.cli.base import Group, example
+from tfmtl.cli.calibrate import calibrate
 from tfmtl.cli.config import config
 from tfmtl.cli.data import data
 from tfmtl.cli.demo import demo
@@ -63,6 +64,7 @@ for _command in (
     data,
     preprocess,
     train,
+    calibrate,
     evaluate,
     fuse,
     diagnose,

@@ -60,7 +60,9 @@ def train(
             "--resume continues the run and --overwrite throws it away: give one"
         )
 
+    from tfmtl.cli.calibrations import print_calibration
     from tfmtl.cli.console import progress
+    from tfmtl.schema.calibration import read_calibration
     from tfmtl.schema.load import load_experiment
 
     spec = load_experiment(experiment, overrides)
@@ -82,4 +84,7 @@ def train(
         f"best at step {result.step:,}: {result.monitor} {value}"
         + (", refitted on train + validation" if result.refit else "")
     )
+    calibration = read_calibration(run)
+    if calibration is not None:
+        print_calibration(calibration)
     click.echo(f"next: tfmtl evaluate {run} --split test")

@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfmtl._keras import tf
+from tfmtl.calibration import Finish
 from tfmtl.errors import DataError
 from tfmtl.export.signature import ServingModule, served_outputs
 from tfmtl.models.base import MultiTaskModel
@@ -27,6 +28,7 @@ def serving_module(
     dataset: pathlib.Path,
     outputs: tuple[str, ...] | None,
     fusion: FusionSpec | None = None,
+    finish: Finish | None = None,
 ) -> ServingModule:
     """Joins a model with the transform graph of its data set.
 
@@ -35,6 +37,7 @@ def serving_module(
         dataset: The dataset directory.
         outputs: Tasks to answer; all main ones where None.
         fusion: How outputs become one more, `score`; or None.
+        finish: Corrects the model's logits; sampling alone is corrected where None.
 
     Raises:
         DataError: The data set's transform graph is missing.
@@ -49,9 +52,8 @@ def serving_module(
     # What `transform_features_layer()` wraps: as a Keras model, the layer would be
     # saved with a graph of its own for each way it may be called.
     transform = SavedModelLoader(output.transform_savedmodel_dir)
-    return ServingModule(
-        model, transform, served_outputs(model.manifest.dataset, outputs), fusion
-    )
+    served = served_outputs(model.manifest.dataset, outputs)
+    return ServingModule(model, transform, served, fusion, finish)
 
 
 def save(module: ServingModule, manifest: ExportManifest, folder: pathlib.Path) -> None:

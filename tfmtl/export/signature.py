@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl.calibration import Finish
 from tfmtl.fusion import graph
 from tfmtl.losses.units import to_unit
 from tfmtl.models.base import MultiTaskModel
@@ -46,6 +47,7 @@ class ServingModule(tf.Module):
         transform: The loaded transform graph, `SavedModelLoader`.
         outputs: Names of the outputs to answer.
         fusion: How outputs, answered or not, become one more, `score`; or None.
+        finish: Corrects the model's logits; sampling alone is corrected where None.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class ServingModule(tf.Module):
         transform: Any,
         outputs: list[str],
         fusion: FusionSpec | None = None,
+        finish: Finish | None = None,
     ) -> None:
         super().__init__(name="tfmtl_serving")
         self._forward = functools.partial(_forward, model)
+        self._finish = finish or Finish(model.manifest)
         self._apply = transform.apply_transform_model
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))
@@ -96,7 +100,8 @@ class ServingModule(tf.Module):
             value = raw[item.name]
             ready[item.name] = _all_values(value) if item.shape == "list" else value
         features = self._apply(ready)
-        outputs = self._forward(self._dense(features))
+        dense = self._dense(features)
+        outputs = self._finish(self._forward(dense), dense)
         needed = (*self._outputs, *(self._fusion.used if self._fusion else ()))
         served = {
             name: tf.identity(to_unit(self._tasks[name], outputs[name]))

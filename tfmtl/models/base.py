@@ -291,12 +291,10 @@ class MultiTaskModel(keras.Model):
         return scenarios
 
     def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
-        train = self.manifest.splits.get("train")
-        if train is None:
-            return None
+        tasks, cells = self.manifest.base_rates()
         if scenario is None:
-            return train.tasks.get(task)
-        return train.cells.get(task, {}).get(scenario)
+            return tasks.get(task)
+        return cells.get(task, {}).get(scenario)
 
     # === What an architecture defines ===
 
@@ -406,6 +404,10 @@ class MultiTaskModel(keras.Model):
         if task not in self._passed:
             self._passed.add(task)
             self.keep_for_cut(logits)
+
+    def reached_by_others(self, task: str) -> bool:
+        """Whether another task's loss reached a task's output in the last call."""
+        return task in self._passed
 
     def notes(self) -> list[str]:
         """Lines to tell whoever trains the model, before the first step."""

@@ -21,6 +21,7 @@ from tfmtl.schema.feature import (
     VectorFeature,
     Vocabulary,
 )
+from tfmtl.schema.sampling import SamplingSpec
 from tfmtl.schema.split import BoundarySplit, SplitSpec, TimeSplit
 from tfmtl.schema.task import ScenarioSpec, TaskSpec
 
@@ -73,6 +74,8 @@ class DatasetSpec(Spec):
     """Which rows train, choose and test."""
     deduplicate: bool = False
     """Drop exact duplicates of a row (all columns read), keeping one."""
+    sampling: SamplingSpec | None = None
+    """Keep only a share of the training rows without a positive."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
@@ -86,6 +89,8 @@ class DatasetSpec(Spec):
         self._check_references()
         self._check_tasks()
         self._check_keys()
+        if self.sampling is not None:
+            self.sampling.check(self.tasks, self.scenario_values)
         return self
 
     def _check_vocabularies(self) -> None:
@@ -192,14 +197,16 @@ class DatasetSpec(Spec):
     def records_part(self) -> dict[str, Any]:
         """What of this specification the records of a data set depend on.
 
-        Widths of embeddings, poolings, losses and roles are the model's affair: they
-        may change without another run of the Beam job.
+        Widths of embeddings, poolings, losses, roles and how sampling is corrected are
+        the model's affair: they may change without another run of the Beam job.
         """
         part = self.model_dump(mode="json", exclude={"side_tables"})
         # Not the vocabularies: their keys are names that the user chose.
         for item in _mappings([part["features"], part["tasks"], part["scenario"]]):
             for key in _MODEL_ONLY:
                 item.pop(key, None)
+        if part["sampling"] is not None:
+            part["sampling"].pop("correction")
         part["side_tables"] = {
             name: table.model_dump(exclude={"path"})
             for name, table in self.side_tables.items()

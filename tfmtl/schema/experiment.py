@@ -8,6 +8,7 @@ import pydantic
 from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Spec
+from tfmtl.schema.calibration import CalibrationSpec
 from tfmtl.schema.control import TaskControlSpec
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.evaluation import EvaluationSpec, RankingMetric, RankingSpec
@@ -204,6 +205,8 @@ class Experiment(Spec):
     """What `tfmtl evaluate` measures beside each task's own metrics."""
     fusion: FusionSpec | None = None
     """How the outputs become one `score`; null: they do not."""
+    calibration: CalibrationSpec = CalibrationSpec()
+    """Calibrators that are fitted on the validation split after training."""
     export: ExportSpec = ExportSpec()
     """What the served model answers."""
 

@@ -67,9 +67,11 @@ class LabelStats(Spec):
 
 
 class SplitStats(Spec):
-    """Counts of one split."""
+    """Counts of one split: of the rows that were written."""
 
     rows: int
+    sampled_out: int = 0
+    """Further rows of the split that `dataset.sampling` left out."""
     files: tuple[RecordFile, ...]
     tasks: dict[str, LabelStats] = {}
     scenarios: dict[str, int] = {}
@@ -92,8 +94,47 @@ class VocabularyStats(Spec):
     oov_buckets: int = 1
 
 
+class StratumCounts(Spec):
+    """The candidates for sampling of one scenario, in the training split."""
+
+    rate: float
+    """Share that is kept in expectation."""
+    candidates: int
+    """Rows that are positive for no task of `keep`."""
+    kept: int
+    """Of these, rows that were written."""
+
+
+class SamplingStats(Spec):
+    """The training split before `dataset.sampling`, and what was done to it."""
+
+    sure: int
+    """Rows that are positive for a task of `keep`: all of them were written."""
+    strata: dict[str, StratumCounts]
+    """By scenario; `all` where there is none, `unknown` for every other value."""
+    exposed: dict[str, int]
+    """Task to the candidates in the population of its own output."""
+    tasks: dict[str, LabelStats]
+    """Labels before sampling: the true base rates."""
+    cells: dict[str, dict[str, LabelStats]] = {}
+    """Task to scenario to labels before sampling."""
+
+    @property
+    def rows(self) -> int:
+        """Rows before sampling."""
+        return self.sure + sum(s.candidates for s in self.strata.values())
+
+    @property
+    def kept(self) -> int:
+        """Rows that were written."""
+        return self.sure + sum(s.kept for s in self.strata.values())
+
+
 class RowCounts(Spec):
-    """Where every row went; read = written + rejected + duplicates + dropped."""
+    """Where every row went.
+
+    read = written + rejected + duplicates + dropped + sampled_out
+    """
 
     read: int
     written: int
@@ -102,12 +143,18 @@ class RowCounts(Spec):
     duplicates: int = 0
     dropped: int = 0
     """Inside a gap or after the end of the split."""
+    sampled_out: int = 0
+    """Training rows that `dataset.sampling` left out."""
 
     @property
     def balanced(self) -> bool:
         """Whether no row is lost."""
         return self.read == (
-            self.written + self.rejected + self.duplicates + self.dropped
+            self.written
+            + self.rejected
+            + self.duplicates
+            + self.dropped
+            + self.sampled_out
         )
 
 
@@ -134,6 +181,8 @@ class DatasetManifest(Spec):
     counts: RowCounts
     rejected: dict[str, int] = {}
     """Reason to rows."""
+    sampling: SamplingStats | None = None
+    """What `dataset.sampling` did; None without it."""
     warnings: tuple[str, ...] = ()
     """What the leakage check and the transform noticed."""
 
@@ -147,6 +196,23 @@ class DatasetManifest(Spec):
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def base_rates(
+        self,
+    ) -> tuple[dict[str, LabelStats], dict[str, dict[str, LabelStats]]]:
+        """Labels of the training rows that the model's logits are fitted to.
+
+        These are the rows written, or those before sampling where `training` or
+        `weights` corrects it while the model trains.
+
+        Returns:
+            By task; and by task and scenario.
+        """
+        spec = self.dataset.sampling
+        if spec and self.sampling and spec.correction in ("training", "weights"):
+            return self.sampling.tasks, self.sampling.cells
+        train = self.splits.get("train")
+        return (train.tasks, train.cells) if train else ({}, {})
 
 
 class ServedInput(Spec):
@@ -183,12 +249,15 @@ class ExportManifest(Spec):
     scenarios: tuple[str, ...] = ()
     metrics: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    """Rows, positive rates and time range of the training data."""
+    """Rows, positive rates (before sampling) and time range of the training data."""
     parameters: int
     steps: int
     refit: bool = False
     """Trained anew on train + validation for `steps` steps; without a report of
     `evaluate`, `metrics` are the validation metrics of the model before that."""
+    calibration: dict[str, Any] = {}
+    """Method of the calibrators in the graph, and the step of the model they were
+    fitted with; `metrics` of training are those before it."""
     seed: int
 
 

@@ -71,8 +71,8 @@ class TaskControl:
         for place in self.apart:
             if not self._own[names[place]]:
                 raise ConfigError(
-                    f"`training.tasks.{names[place]}.reach: own` needs variables of the "
-                    "task's own; in this model other tasks reach all it has. Groups: "
+                    f"`training.tasks.{names[place]}.reach: own` needs variables of "
+                    "the task's own; in this model other tasks reach all it has. Groups: "
                     f"{sorted(groups)}"
                 )
         self._start = np.array([s.start for s in all_specs], np.int64)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmtl._keras import tf
+from tfmtl.calibration import Finish
 from tfmtl.data.damage import damage_named
 from tfmtl.data.read import Batch, Reader
 from tfmtl.errors import DataError
@@ -31,6 +32,7 @@ class SplitEvaluator:
     def __init__(self, model: MultiTaskModel, reader: Reader) -> None:
         self.model = model
         self.reader = reader
+        self._finish = Finish(model.manifest)
         dataset = model.manifest.dataset
         self._outputs = outputs_of(model.tasks)
         self._names = {
@@ -100,6 +102,7 @@ class SplitEvaluator:
 
     def _update(self, batch: Batch) -> None:
         outputs = self.model(batch.features, training=False)
+        outputs = self._finish(outputs, batch.features)
         compared = targets(self.model.tasks, batch.labels, batch.mask, batch.weights)
         scenario = batch.features.get("scenario", tf.zeros_like(batch.labels[:, 0]))
         scenario = tf.cast(scenario, tf.int32)
@@ -122,20 +125,27 @@ class SplitEvaluator:
 
 
 def predictions(
-    model: MultiTaskModel, reader: Reader
+    model: MultiTaskModel,
+    reader: Reader,
+    finish: Finish | None = None,
+    *,
+    logits: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], np.ndarray, Any]:
     """Every prediction of a split.
 
     Args:
         model: The model.
         reader: Of the split, unshuffled, with keys.
+        finish: Corrects the logits; sampling alone is corrected where None.
+        logits: Answer with the corrected logits instead.
 
     Returns:
         Output to [N] (or [N, C]) in the label's unit; output to labels (NaN outside the
         population) and weights, [N] each; scenario ids [N]; key to [N].
     """
     kept: dict[str, list[np.ndarray]] = {}
-    for columns in _predicted(model, reader):
+    finish = finish or Finish(model.manifest)
+    for columns in _predicted(model, reader, finish, logits):
         for name, values in columns.items():
             kept.setdefault(name, []).append(values)
     columns = {name: np.concatenate(parts) for name, parts in kept.items()}
@@ -151,17 +161,20 @@ def predictions(
     )
 
 
-def _predicted(model: MultiTaskModel, reader: Reader) -> Iterator[dict[str, Any]]:
+def _predicted(
+    model: MultiTaskModel, reader: Reader, finish: Finish, logits: bool
+) -> Iterator[dict[str, Any]]:
     names = outputs_of(model.tasks)
 
     @tf.function(autograph=False)
     def predict(batch: Batch) -> dict[str, Any]:
-        outputs = model(batch.features, training=False)
+        outputs = finish(model(batch.features, training=False), batch.features)
         compared = targets(model.tasks, batch.labels, batch.mask, batch.weights)
         columns: dict[str, Any] = {}
         for name, task in names.items():
             target: Target = compared[name]
-            columns[f"prediction:{name}"] = to_unit(task, outputs[name])
+            value = outputs[name] if logits else to_unit(task, outputs[name])
+            columns[f"prediction:{name}"] = value
             columns[f"label:{name}"] = tf.where(
                 target.mask, target.labels, float("nan")
             )

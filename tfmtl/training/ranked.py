@@ -83,7 +83,8 @@ class RankedEvaluator(SplitEvaluator):
 
         Logits order rows as probabilities do.
         """
-        score = self.model(batch.features, training=False)[self._output]
+        outputs = self.model(batch.features, training=False)
+        score = self._finish(outputs, batch.features)[self._output]
         compared = targets(self.model.tasks, batch.labels, batch.mask, batch.weights)
         target = compared[self._output]
         zeros = tf.zeros_like(batch.labels[:, 0], tf.int32)

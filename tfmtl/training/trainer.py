@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import Balancer, TaskStats
+from tfmtl.calibration import correct_batch
 from tfmtl.data.read import Batch
 from tfmtl.errors import ConfigError
 from tfmtl.layers.statistics import frozen_statistics
@@ -62,7 +63,7 @@ def _forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
     # replicas: while this one waits, those call the same model.
     cut, extra = model.cut(), model.extra_losses()
     own = [*model.losses, *model.aux_losses().values()]
-    read = (batch.labels, batch.mask, batch.weights)
+    logits, read = correct_batch(model, logits, batch)
     task_losses, present = losses(logits, *read)
     added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)
     weighted = [extra[k].weight * v for k, v in added.items()]

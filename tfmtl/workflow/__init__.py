@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl.workflow.calibrate import calibrate
 from tfmtl.workflow.diagnose import Diagnosis, diagnose
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.export import export
@@ -12,6 +13,7 @@ from tfmtl.workflow.train import TrainResult, train
 __all__ = [
     "Diagnosis",
     "TrainResult",
+    "calibrate",
     "diagnose",
     "evaluate",
     "export",

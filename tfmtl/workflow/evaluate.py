@@ -51,11 +51,12 @@ def evaluate(
 
     Returns:
         The report: `{"split", "rows", "tasks": {output: {metric: value}},
-        "mean_task_auc", "mean_cell_auc", "same_dataset", "fusion"}`; undefined values
-        are None. An output is a task, or `buy|click` for a task with `given`; means are
-        over the main tasks; a task's sample weights enter its metrics, but not those of
-        the order inside lists. `same_dataset` says whether the data set is the one of
-        the run, None where that is not known.
+        "mean_task_auc", "mean_cell_auc", "same_dataset", "calibration", "fusion"}`;
+        undefined values are None. `calibration` is its method, None without
+        calibrators. An output is a task, or `buy|click` for a task with `given`; means
+        are over the main tasks; a task's sample weights enter its metrics, but not
+        those of the order inside lists. `same_dataset` says whether the data set is the
+        one of the run, None where that is not known.
         `fusion` says how well the fused score orders each output's rows, None where
         there is none: see `workflow.ranked.fused_report`.
 
@@ -74,7 +75,7 @@ def evaluate(
     reader = build.make_reader(
         restored.experiment, manifest, restored.dataset, split, keys=True
     )
-    predicted, labels, scenario, keys = predictions(model, reader)
+    predicted, labels, scenario, keys = predictions(model, reader, restored.finish)
     scenarios = manifest.dataset.scenario_values
     experiment = restored.experiment
     fused = fusion_of(run, experiment, fusion)
@@ -121,6 +122,15 @@ def evaluate(
             split, experiment, fused, score, known, **shared
         )
     report["same_dataset"] = restored.same_dataset
+    calibration = restored.calibration
+    report["calibration"] = calibration.method if calibration else None
+    if calibration is not None and split == "validation":
+        listener.note("the calibrators were fitted on the validation split")
+    if manifest.splits[split].sampled_out:
+        listener.note(
+            f"the {split} split is down-sampled, and the model is corrected for that: "
+            "PCOC, ECE and log-loss on it say nothing about real traffic"
+        )
     if restored.same_dataset is False:
         listener.note(
             f"the data set {str(restored.dataset)!r} is another one than the run's: "

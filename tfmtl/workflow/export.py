@@ -70,7 +70,9 @@ def export(
     fused = fusion_of(run, restored.experiment, fusion)
     manifest = _card(restored, metrics, validated, fused)
     spec = restored.experiment.export
-    module = serving_module(restored.model, restored.dataset, spec.outputs, fused)
+    module = serving_module(
+        restored.model, restored.dataset, spec.outputs, fused, restored.finish
+    )
     began = time.perf_counter()
     _remove_leftovers(base)
     with (
@@ -147,6 +149,8 @@ def _card(
     if fusion is not None:
         outputs[SCORE] = score_meaning(fusion)
     train = manifest.splits["train"]
+    true_rates = manifest.sampling.tasks if manifest.sampling else train.tasks
+    calibration = restored.calibration
     return ExportManifest(
         tfmtl_version=versions().get("tfmtl", ""),
         versions=versions(),
@@ -161,12 +165,16 @@ def _card(
         metrics=metrics or validated,
         data={
             "rows": {name: split.rows for name, split in manifest.splits.items()},
-            "positive_rates": {t: s.mean for t, s in train.tasks.items()},
+            "positive_rates": {t: s.mean for t, s in true_rates.items()},
+            "sampled_out": train.sampled_out,
             "timestamp_min": train.timestamp_min,
             "timestamp_max": train.timestamp_max,
         },
         parameters=sum(int(v.shape.num_elements()) for v in model.trainable_variables),
         steps=restored.step,
         refit=restored.refit,
+        calibration={}
+        if calibration is None
+        else calibration.model_dump(include={"method", "by", "step"}),
         seed=restored.experiment.seed,
     )

@@ -7,8 +7,10 @@ import pathlib
 from typing import Any
 
 from tfmtl import build
+from tfmtl.calibration import Finish
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.calibration import Calibration, read_calibration
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
 from tfmtl.training.checkpoint import restore_model
@@ -28,6 +30,8 @@ class Restored:
         result: `result.json`.
         step: The steps that the model was trained for.
         refit: Whether it is the refitted one.
+        calibration: `calibration.json` of the run, if it has one.
+        finish: Corrects the model's logits: sampling, then the calibrators.
         same_dataset: Whether `dataset` is what the run was trained on, by its content
             id; None where one of the two has none.
     """
@@ -39,6 +43,8 @@ class Restored:
     result: dict[str, Any]
     step: int
     refit: bool
+    calibration: Calibration | None
+    finish: Finish
     same_dataset: bool | None
 
 
@@ -91,7 +97,20 @@ def restore(
     folder = source.path / REFIT / "checkpoints" if refit else source.checkpoints
     step = result["step"] if snapshot is None else _snapshot_step(result, snapshot)
     restore_model(model, folder, step)
-    return Restored(model, experiment, manifest, directory, result, step, refit, same)
+    # Calibrators are of the chosen model, not of another step's.
+    calibration = read_calibration(source.path) if snapshot is None else None
+    return Restored(
+        model=model,
+        experiment=experiment,
+        manifest=manifest,
+        dataset=directory,
+        result=result,
+        step=step,
+        refit=refit,
+        calibration=calibration,
+        finish=Finish(manifest, calibration),
+        same_dataset=same,
+    )
 
 
 def _snapshot_step(result: dict[str, Any], task: str) -> int:

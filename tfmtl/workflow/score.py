@@ -168,7 +168,9 @@ def _load(
             )
         outputs = restored.experiment.export.outputs
         fused = fusion_of(path, restored.experiment, fusion)
-        module = serving_module(restored.model, restored.dataset, outputs, fused)
+        module = serving_module(
+            restored.model, restored.dataset, outputs, fused, restored.finish
+        )
         spec, function = (
             restored.manifest.dataset,
             module.signatures()["serving_default"],

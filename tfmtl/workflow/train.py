@@ -20,6 +20,11 @@ from tfmtl.training.loop import Loop, Outcome
 from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
+from tfmtl.workflow.calibrators import (
+    check_sampling,
+    fit_calibrators,
+    sampling_note,
+)
 
 REFIT = "refit"
 
@@ -85,7 +90,8 @@ def train(
 
     Raises:
         ConfigError: Experiment and data set do not fit, the monitored metric is
-            undefined on the validation split, or `run` holds something.
+            undefined on the validation split, sampling cannot be corrected as asked, or
+            `run` holds something.
         DataError: The data set is damaged or a split is empty.
         TrainingError: A loss is not finite.
     """
@@ -93,7 +99,10 @@ def train(
     directory = pathlib.Path(dataset)
     manifest = fit_manifest(experiment, read_dataset(directory))
     check_monitor(experiment, manifest)
+    check_sampling(manifest, refit=refit)
     listener = listener or Silent()
+    if note := sampling_note(manifest):
+        listener.note(note)
     target = RunDirectory(run)
     over = resume and target.finished
     # Before an old run goes: what only the data set can tell is refused here.
@@ -120,6 +129,9 @@ def train(
             tasks=outcome.tasks,
             snapshots=experiment.training.task_snapshots,
         )
+        if experiment.calibration.method != "none":
+            # Before the refit, which trains on the rows that calibrators are fitted on.
+            fit_calibrators(experiment, manifest, directory, target, result.step)
     if refit:
         again = RunDirectory(target.path / REFIT)
         if not (resume and again.exists):

@@ -62,7 +62,9 @@ def validation_predictions(
     reader = build.make_reader(
         restored.experiment, manifest, restored.dataset, "validation", keys=True
     )
-    predicted, labels, scenario, keys = predictions(restored.model, reader)
+    predicted, labels, scenario, keys = predictions(
+        restored.model, reader, restored.finish
+    )
     write_predictions(
         path,
         predicted,

@@ -1,0 +1,134 @@
+"""A model of a run + the validation split -> `calibration.json`."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from tfmtl import build
+from tfmtl.calibration import Finish
+from tfmtl.calibration.cells import OutputLogits, calibrate_outputs
+from tfmtl.errors import ConfigError
+from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.calibration import Calibration, CalibrationSpec, write_calibration
+from tfmtl.schema.experiment import Experiment
+from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.schema.sampling import effects, without_correction
+from tfmtl.schema.task import outputs_of
+from tfmtl.training.checkpoint import restore_model
+from tfmtl.training.evaluation import predictions
+from tfmtl.training.rundir import RunDirectory
+
+
+def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
+    """Refuses a correction of sampling that would be wrong.
+
+    Args:
+        manifest: With the experiment's data specification in it.
+        refit: Whether train + validation are to be trained on.
+
+    Raises:
+        ConfigError: An output has no exact offset under `export` or `training`; or a
+            refit would mix sampled training rows with whole validation rows.
+    """
+    spec = manifest.dataset.sampling
+    if spec is None:
+        return
+    if spec.correction in ("export", "training"):
+        exposed = manifest.sampling.exposed if manifest.sampling else {}
+        found = effects(manifest.dataset.tasks, spec, exposed)
+        if wrong := without_correction(found, spec):
+            raise ConfigError(wrong)
+    if refit and min(spec.rates(manifest.dataset.scenario_values)) < 1:
+        raise ConfigError(
+            "`refit` trains on train + validation, but `dataset.sampling` thins the "
+            "training split alone: the mixture has no rate to correct. Train without "
+            "--refit, or preprocess without `sampling`"
+        )
+
+
+def sampling_note(manifest: DatasetManifest) -> str:
+    """What a user should know of a sampled training split; empty without sampling."""
+    spec, stats = manifest.dataset.sampling, manifest.sampling
+    if spec is None or stats is None:
+        return ""
+    meaning = {
+        "export": "predictions are corrected where they are read",
+        "training": "the losses correct for it, so that logits are those of all rows",
+        "weights": "sampled rows weigh 1/rate in the losses",
+        "none": "probabilities are the sampled rows', too high for real traffic",
+    }
+    return (
+        f"{stats.kept:,} of {stats.rows:,} training rows were kept; "
+        f"{meaning[spec.correction]}"
+    )
+
+
+def fit_calibrators(
+    experiment: Experiment,
+    manifest: DatasetManifest,
+    directory: pathlib.Path,
+    run: RunDirectory,
+    step: int,
+) -> Calibration:
+    """Fits the calibrators of a run's chosen model, and writes them.
+
+    Args:
+        experiment: Of the run.
+        manifest: Of its data set.
+        directory: The dataset directory.
+        run: Where the model's checkpoints lie, and the calibrators will.
+        step: The chosen step.
+    """
+    model = build.make_model(experiment, manifest, directory)
+    restore_model(model, run.checkpoints, step)
+    spec = experiment.calibration
+    found = fit_on_validation(experiment, manifest, directory, model, spec, step)
+    write_calibration(found, run.path)
+    return found
+
+
+def fit_on_validation(
+    experiment: Experiment,
+    manifest: DatasetManifest,
+    directory: pathlib.Path,
+    model: MultiTaskModel,
+    spec: CalibrationSpec,
+    step: int,
+) -> Calibration:
+    """Calibrators of a model, fitted on the validation split.
+
+    Args:
+        experiment: Of the model.
+        manifest: Of its data set.
+        directory: The dataset directory.
+        model: Has not seen the validation split.
+        spec: Which method, by what, from how many rows; not `none`.
+        step: Of the model.
+
+    Raises:
+        ConfigError: The model has no binary task, or there is no validation row.
+    """
+    tasks = {n: t for n, t in outputs_of(model.tasks).items() if t.type == "binary"}
+    if not tasks:
+        raise ConfigError(
+            "`calibration` is for binary tasks, of which there is none; tasks: "
+            f"{[t.name for t in model.tasks]}"
+        )
+    if not manifest.splits["validation"].rows:
+        raise ConfigError("`calibration` needs rows in the validation split: no rows")
+    reader = build.make_reader(experiment, manifest, directory, "validation")
+    logits, labels, scenario, _ = predictions(
+        model, reader, Finish(manifest), logits=True
+    )
+    outputs = {
+        name: OutputLogits(
+            logits[name].astype(np.float64),
+            labels[name]["labels"].astype(np.float64),
+            labels[name]["weights"].astype(np.float64) if task.weight else None,
+        )
+        for name, task in tasks.items()
+    }
+    scenarios = manifest.dataset.scenario_values
+    return calibrate_outputs(spec, model.tasks, outputs, scenario, scenarios, step)
