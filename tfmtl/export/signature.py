@@ -12,7 +12,7 @@ from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.feature import SequenceFeature
 from tfmtl.schema.manifest import ServedInput, served_inputs
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 
 MISSING_INT = -(2**63)
 _DTYPES = {"string": "string", "float": "float32", "int64": "int64"}
@@ -50,6 +50,7 @@ class ServingModule(tf.Module):
     ) -> None:
         super().__init__(name="tfmtl_serving")
         self._forward = functools.partial(_forward, model)
+        self._smearing = dict(model.smearing)
         self._apply = transform.apply_transform_model
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))
@@ -90,9 +91,12 @@ class ServingModule(tf.Module):
         features = self._apply(ready)
         outputs = self._forward(self._dense(features))
         return {
-            name: tf.identity(to_unit(self._tasks[name], outputs[name]))
+            name: tf.identity(self._in_unit(self._tasks[name], outputs[name]))
             for name in self._outputs
         }
+
+    def _in_unit(self, task: TaskSpec, outputs: Any) -> Any:
+        return to_unit(task, outputs, self._smearing.get(task.name))
 
     def _dense(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """The transform's outputs as the records' columns: padded, ids in 32 bits."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tfmtl._keras import tf
 from tfmtl.balance.base import LossWeighting, TaskStats
 from tfmtl.data.read import Batch
-from tfmtl.losses.task import TaskLosses
+from tfmtl.losses import Context, TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
 
@@ -45,7 +45,10 @@ def forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
         added to them: regularisation, and the architecture's own losses.
     """
     logits = model(batch.features, training=True)
-    read = (batch.labels, batch.mask, batch.weights)
+    context = Context(
+        batch.keys.get("group"), batch.features.get("scenario"), batch.teachers
+    )
+    read = (batch.labels, batch.mask, batch.weights, context)
     task_losses, present = losses(logits, *read)
     extra = model.extra_losses()
     added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)

@@ -7,7 +7,6 @@ import pytest
 
 from tfmtl._keras import tf
 from tfmtl.losses.pointwise import (
-    LOSSES,
     binary_cross_entropy,
     softmax_cross_entropy,
     squared_error,
@@ -59,11 +58,3 @@ def test_softmax_matches_float64() -> None:
     )
     truth = log_sum - logits[np.arange(20), labels]
     np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-5)
-
-
-def test_every_type_has_a_loss() -> None:
-    assert {k: next(iter(v)) for k, v in LOSSES.items()} == {
-        "binary": "bce",
-        "regression": "mse",
-        "multiclass": "softmax",
-    }

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.errors import ConfigError
 from tfmtl.losses import TaskLosses
 from tfmtl.schema.task import TaskSpec
 
@@ -175,9 +174,3 @@ def test_the_joint_output_may_be_trained_instead() -> None:
         losses = TaskLosses(tasks, {"click": "click", "buy": output})
         found, _ = losses(logits, labels, tf.ones([4, 2], tf.bool), tf.ones([4, 2]))
         np.testing.assert_allclose(found[1], rows[members].mean(), rtol=1e-5)
-
-
-def test_refuses_a_loss_of_another_type() -> None:
-    task = TaskSpec(name="click", label="click", loss="mse")
-    with pytest.raises(ConfigError, match=r"'click': `loss` of a binary.*'bce'.*'mse'"):
-        TaskLosses([task], {"click": "click"})
