@@ -250,16 +250,16 @@ LOSSES: tuple[type[LossSpec], ...] = (
     L2R,
     Distill,
     JRC,
-    BPR,
-    ListSoftmax,
-    ListNet,
-    ListMLE,
     MSE,
     Huber,
     WeightedLogistic,
     ZILN,
     Softmax,
     Ordinal,
+    BPR,
+    ListSoftmax,
+    ListNet,
+    ListMLE,
 )
 """All losses; the first of a type is its default."""
 
@@ -292,16 +292,16 @@ LossName = Literal[
     "l2r",
     "distill",
     "jrc",
-    "bpr",
-    "list_softmax",
-    "listnet",
-    "listmle",
     "mse",
     "huber",
     "weighted_logistic",
     "ziln",
     "softmax",
     "ordinal",
+    "bpr",
+    "list_softmax",
+    "listnet",
+    "listmle",
 ]
 AnyLoss = (
     BCE
@@ -309,16 +309,16 @@ AnyLoss = (
     | L2R
     | Distill
     | JRC
-    | BPR
-    | ListSoftmax
-    | ListNet
-    | ListMLE
     | MSE
     | Huber
     | WeightedLogistic
     | ZILN
     | Softmax
     | Ordinal
+    | BPR
+    | ListSoftmax
+    | ListNet
+    | ListMLE
 )
 Loss = Annotated[
     Annotated[AnyLoss, Field(discriminator="name")],
