@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import platform
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfmtl import build
 from tfmtl._keras import keras, tf
@@ -15,6 +15,7 @@ from tfmtl.files import check_target
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
+from tfmtl.training.checkpoint import restore_smearing
 from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.loop import Loop, Outcome
 from tfmtl.training.monitor import check_monitor
@@ -22,6 +23,18 @@ from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
 
 REFIT = "refit"
+
+
+class Chosen(NamedTuple):
+    """The model that a refit repeats.
+
+    Attributes:
+        step: Its step.
+        checkpoints: The folder that holds it.
+    """
+
+    step: int
+    checkpoints: pathlib.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +127,15 @@ def train(
         again = RunDirectory(target.path / REFIT)
         if not (resume and again.exists):
             again.begin(experiment, target.facts())
-        _fit(experiment, manifest, directory, again, resume, listener, result.step)
+        _fit(
+            experiment,
+            manifest,
+            directory,
+            again,
+            resume,
+            listener,
+            Chosen(result.step, target.checkpoints),
+        )
         result = dataclasses.replace(result, refit=True)
     target.finish(dataclasses.asdict(result))
     return result
@@ -184,26 +205,31 @@ def _fit(
     run: RunDirectory,
     resume: bool,
     listener: Listener,
-    refit_steps: int | None = None,
+    chosen: Chosen | None = None,
 ) -> tuple[Outcome, int]:
+    """Trains once: on train, or on train + validation as long as the chosen model."""
     spec = experiment.training
     keras.utils.set_random_seed(experiment.seed)
     if spec.deterministic:
         tf.config.experimental.enable_op_determinism()
-    splits = ("train",) if refit_steps is None else ("train", "validation")
+    splits = ("train",) if chosen is None else ("train", "validation")
     reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
     # A refit repeats the chosen run's learning rates: planned on its training rows.
-    chosen = build.make_reader(experiment, manifest, directory, "train", train=True)
-    planned = spec.steps or spec.epochs * chosen.batches_per_epoch
+    first = build.make_reader(experiment, manifest, directory, "train", train=True)
+    planned = spec.steps or spec.epochs * first.batches_per_epoch
     model = build.make_model(experiment, manifest, directory)
     for line in model.notes():
         listener.note(line)
     trainer = build.make_trainer(experiment, model, planned)
     evaluator = None
-    if refit_steps is None:
+    if chosen is not None:
+        # No rows are left to estimate it on: the chosen model's own holds best.
+        restore_smearing(model, chosen.checkpoints, chosen.step)
+    else:
         evaluator = SplitEvaluator(
             model, build.make_reader(experiment, manifest, directory, "validation")
         )
-    loop = Loop(trainer, reader, evaluator, run, spec, listener, refit_steps)
+    steps = chosen.step if chosen is not None else None
+    loop = Loop(trainer, reader, evaluator, run, spec, listener, steps)
     parameters = sum(int(tf.size(v)) for v in model.trainable_variables)
     return loop.fit(resume=resume), parameters
