@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from tfmtl import balance, models
 from tfmtl.models import matching
-from tfmtl.schema import base, dataset, experiment, feature, split, task
+from tfmtl.schema import base, dataset, experiment, feature, loss, split, task
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
 
@@ -59,6 +59,7 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         ),
     ),
     ("Tasks and scenarios", (task.TaskSpec, task.ScenarioSpec)),
+    ("Losses", loss.LOSSES),
     (
         "Splits",
         (split.TimeSplit, split.BoundarySplit, split.HashSplit, split.GivenSplit),
@@ -103,6 +104,10 @@ _EXPRESSIONS = """\
 null, so an unknown label stays unknown.
 """
 
+_LOSSES = """\
+What they compute and what their outputs mean stands in [losses](losses.md).
+"""
+
 _GROUPS = """\
 ### Groups of variables
 
@@ -128,6 +133,8 @@ def _parts() -> Iterator[str]:
     yield _INTRODUCTION
     for heading, classes in _SECTIONS:
         yield f"## {heading}\n"
+        if classes is loss.LOSSES:
+            yield _LOSSES
         for found in classes:
             yield from _class(found, _title(found), _doc(found))
             if found in _AFTER:
@@ -164,6 +171,8 @@ def _class(
 def _title(found: type[pydantic.BaseModel]) -> str:
     if found in _TITLES:
         return _TITLES[found]
+    if issubclass(found, loss.LossSpec):
+        return f"`loss: {found.model_fields['name'].default}`"
     for tag in ("kind", "by"):
         if tag in found.model_fields:
             return f"`{tag}: {found.model_fields[tag].default}`"

@@ -52,7 +52,9 @@ def _columns(rows: int, seed: int) -> dict[str, Any]:
     found = tiny_columns(rows, seed)
     click, price = found.pop("label/click"), found["price"]
     grade = np.digitize(price + draw.normal(0, 0.5, rows), [-1, 0, 1]).astype(float)
-    seconds = np.exp(2 + 0.8 * price + draw.normal(0, 1, rows)) * (draw.random(rows) < 0.8)
+    seconds = np.exp(2 + 0.8 * price + draw.normal(0, 1, rows)) * (
+        draw.random(rows) < 0.8
+    )
     labels = {"click": click, "grade": grade, "seconds": seconds}
     labels["click"][::11] = labels["seconds"][::13] = np.nan
     teacher = np.where(np.arange(rows) % 5, 3 * price, np.nan)
@@ -202,9 +204,7 @@ def test_evaluated_restored_and_refitted_in_the_labels_unit(
         TaskSpec(name="y", label="y", type="regression", transform="log1p"),
         outputs["log1p"],
     ).numpy()
-    np.testing.assert_allclose(
-        answers["log1p"] + 1, factor * (plain + 1), rtol=1e-4
-    )
+    np.testing.assert_allclose(answers["log1p"] + 1, factor * (plain + 1), rtol=1e-4)
     label = np.array(table["label/log1p"].to_pylist(), float)
     known = ~np.isnan(label)
     # The geometric mean is far below the mean of what was seen; smearing is near it.
@@ -240,9 +240,9 @@ def test_an_exported_module_answers_in_the_labels_unit(
     loaded = tf.saved_model.load(str(tmp_path))
     price = np.linspace(-2, 2, 5).astype("f")
     raw: dict[str, Any] = {}
-    for name, spec in loaded.signatures[
-        "serving_default"
-    ].structured_input_signature[1].items():
+    for name, spec in (
+        loaded.signatures["serving_default"].structured_input_signature[1].items()
+    ):
         shape = [5, *(3 if name == "text" else 1 for _ in spec.shape[1:])]
         raw[name] = tf.zeros(shape) if spec.dtype == tf.float32 else tf.fill(shape, "")
     raw["price"] = tf.constant(price)

@@ -47,9 +47,7 @@ def bpr(
     """
     there = tf.where(weights > 0)[:, 0]
     order = tf.gather(there, tf.argsort(tf.gather(members, there), stable=True))
-    labels, weights, members = (
-        tf.gather(v, order) for v in (labels, weights, members)
-    )
+    labels, weights, members = (tf.gather(v, order) for v in (labels, weights, members))
 
     @tf.custom_gradient
     def summed(values: Any) -> Any:

@@ -95,9 +95,7 @@ def _bpr(loss: names.BPR, rows: Rows) -> Sums:
     )
 
 
-def _list(
-    loss: names.ListSoftmax | names.ListNet | names.ListMLE, rows: Rows
-) -> Sums:
+def _list(loss: names.ListSoftmax | names.ListNet | names.ListMLE, rows: Rows) -> Sums:
     lists = listwise.as_lists(rows.members(loss.within), rows.weights > 0)
     scores, relevance = lists.of(rows.outputs), lists.of(rows.labels)
     if isinstance(loss, names.ListNet):

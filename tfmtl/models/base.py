@@ -14,8 +14,8 @@ from tfmtl.errors import ConfigError
 from tfmtl.layers.dropout import dropout_step
 from tfmtl.layers.embedding import Embedded, FeatureEmbedding
 from tfmtl.layers.estimates import EstimateHeads, EstimateTowers
-from tfmtl.layers.initializers import Start
 from tfmtl.layers.funnel import conditional_logit, joint_logit
+from tfmtl.layers.initializers import Start
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.towers import Towers
 from tfmtl.losses.starts import start_of_value, wide_start
@@ -196,7 +196,8 @@ class MultiTaskModel(keras.Model):
         settings: dict[str, Any] = {
             "seed": self.seed_for("towers"),
             "dropout": self.config.dropout,
-            "initial_bias": initial_bias or [self.initial_output(t) for t in self.tasks],
+            "initial_bias": initial_bias
+            or [self.initial_output(t) for t in self.tasks],
             "name": "towers",
         }
         units, estimates = self.config.tower_units, self.config.estimates

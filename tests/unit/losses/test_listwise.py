@@ -133,9 +133,7 @@ def test_rows_become_lists_in_the_order_of_the_batch() -> None:
     members = tf.constant([4, 7, 4, 4, 1, 7, 1])
     there = tf.constant([True, True, True, False, True, True, False])
     lists = as_lists(members, there)
-    rows = [
-        [int(r) for r, m in zip(row, mask) if m] for row, mask in zip(*lists)
-    ]
+    rows = [[int(r) for r, m in zip(row, mask) if m] for row, mask in zip(*lists)]
     assert sorted(rows) == [[0, 2], [1, 5], [4]]
     values = lists.of(tf.range(7.0) + 1).numpy()
     assert sorted(values[values > 0]) == [1, 2, 3, 5, 6]

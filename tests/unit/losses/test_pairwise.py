@@ -77,7 +77,7 @@ def test_a_constant_of_a_group_changes_nothing() -> None:
     np.testing.assert_allclose(moved.total, sums.total, rtol=1e-5)
     np.testing.assert_allclose(other, gradient, rtol=1e-4, atol=1e-5)
     for group in range(5):
-        np.testing.assert_allclose(gradient[GROUPS == group].sum(), 0, atol=1e-4)
+        np.testing.assert_allclose(gradient[group == GROUPS].sum(), 0, atol=1e-4)
     # A constant of something else does.
     assert not np.isclose(_bpr(SCORES + 3 * (np.arange(B) % 2))[0].total, sums.total)
 
@@ -109,7 +109,9 @@ def test_works_in_a_graph_with_an_unknown_batch_size() -> None:
         return sums.total, tf.convert_to_tensor(tape.gradient(sums.total, s))
 
     arrays = [SCORES, LEVELS, WEIGHTS]
-    found = run(*(tf.constant(a, tf.float32) for a in arrays), tf.constant(GROUPS, tf.int32))
+    found = run(
+        *(tf.constant(a, tf.float32) for a in arrays), tf.constant(GROUPS, tf.int32)
+    )
     sums, gradient = _bpr()
     np.testing.assert_allclose(found[0], sums.total, rtol=1e-5)
     np.testing.assert_allclose(found[1], gradient, rtol=1e-5, atol=1e-6)

@@ -182,9 +182,7 @@ def test_distillation_is_the_mixture_of_two_cross_entropies() -> None:
         found = distillation(s, _f(Y), _f(teacher), t, mix)
     np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-5)
     assert np.isfinite(tape.gradient(found, s)).all()
-    unscaled = np.where(
-        np.isnan(teacher), hard, (1 - mix) * hard + mix * soft / t**2
-    )
+    unscaled = np.where(np.isnan(teacher), hard, (1 - mix) * hard + mix * soft / t**2)
     assert not np.allclose(found, unscaled, rtol=1e-2)
 
 

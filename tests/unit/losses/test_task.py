@@ -178,7 +178,9 @@ def test_the_joint_output_may_be_trained_instead() -> None:
 
 # === Losses that need more than rows ===
 
-GROUPS = np.array([b"a", b"a", b"a", b"b", b"b", b"b", b"b", b"c", b"c", b"", b"", b"d"])
+GROUPS = np.array(
+    [b"a", b"a", b"a", b"b", b"b", b"b", b"b", b"c", b"c", b"", b"", b"d"]
+)
 SCENARIO = np.arange(B) % 2
 ORDERS = ("bpr", "list_softmax", "listnet", "listmle", "jrc")
 
@@ -205,9 +207,7 @@ def _lone(
             tf.constant(labels[:, None], tf.float32),
             tf.constant(mask[:, None]),
             tf.constant(weights[:, None], tf.float32),
-            context._replace(
-                teachers={"y": tf.constant(labels * 2 - 1, tf.float32)}
-            ),
+            context._replace(teachers={"y": tf.constant(labels * 2 - 1, tf.float32)}),
         )
     gradient = tf.convert_to_tensor(tape.gradient(found, values))
     return float(found[0]), gradient.numpy(), bool(present[0])
