@@ -22,6 +22,10 @@ class Context(NamedTuple):
     teachers: Mapping[str, Any] = {}
 
 
+NOTHING = Context()
+"""Of a batch whose losses read outputs and labels alone."""
+
+
 def members(context: Context, within: str, rows: Any) -> Any:
     """Numbers that are equal for the rows that are compared.
 

@@ -17,9 +17,9 @@ def jrc(outputs: Any, labels: Any, members: Any, there: Any, alpha: float) -> An
     over all rows of the group whatever their labels, orders them. The mean over rows of
     both is the paper's loss.
 
-    The formulas are those of the paper's listing as a maintained library of the authors'
-    company (EasyRec) has it; a group there is a session. The sums over groups are taken
-    by segments instead of a [B, B] mask.
+    The formulas are those of the paper's listing as a library of the authors' company
+    (EasyRec) has it, where a group is a session; no result of the paper was repeated.
+    The sums over groups are taken by segments instead of a [B, B] mask.
 
     Args:
         outputs: [B, 2].

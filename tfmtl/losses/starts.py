@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -62,6 +63,6 @@ def _thresholds(rates: Sequence[float]) -> tuple[float, ...]:
     """Outputs whose cumulative logits leave these rates between them."""
     above = [sum(rates[k + 1 :]) for k in range(len(rates) - 1)]
     logits = [math.log(p / (1 - p)) for p in above]
-    gaps = [a - b for a, b in zip(logits, logits[1:])]
+    gaps = [a - b for a, b in itertools.pairwise(logits)]
     # The inverse of softplus, without e^g where g is large.
     return (logits[0], *(g + math.log(-math.expm1(-g)) for g in gaps))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.losses.groups import Context
+from tfmtl.losses.groups import NOTHING, Context
 from tfmtl.losses.sums import Sums, over_replicas
 from tfmtl.losses.targets import Target, targets
 from tfmtl.losses.terms import Rows, Term, terms
@@ -19,13 +19,14 @@ class TaskLosses:
         L_t = sum_b m_bt w_bt l_bt / n_t
 
     n_t is the number of labelled rows (`normalization: observed`), of all rows
-    (`batch`), the sum of the labelled rows' weights (`weights`), or 1 (`sum`). A loss of
-    pairs or lists counts and weighs these. A task without a label in the batch, or
+    (`batch`), the sum of the labelled rows' weights (`weights`), or 1 (`sum`). A loss
+    of pairs or lists counts and weighs these. A task without a label in the batch, or
     without a pair or list, has loss 0 and gradient 0.
 
     Under several replicas n_t is the sum over all of them, over their number: the mean
     of the replicas' gradients is then the gradient of one replica with all rows. Pairs
-    and lists are those within a replica.
+    and lists are those within a replica. Each call asks the other replicas, which a
+    MirroredStrategy forbids in a loop inside a replica: loop over `strategy.run`.
 
     Args:
         tasks: T tasks.
@@ -42,7 +43,7 @@ class TaskLosses:
         labels: Any,
         mask: Any,
         weights: Any,
-        context: Context = Context(),
+        context: Context = NOTHING,
     ) -> tuple[Any, Any]:
         """Computes the losses.
 
@@ -71,7 +72,7 @@ class TaskLosses:
         labels: Any,
         mask: Any,
         weights: Any,
-        context: Context = Context(),
+        context: Context = NOTHING,
     ) -> dict[str, Any]:
         """Losses of outputs beside the tasks' own, such as a helping subnet's.
 

@@ -11,7 +11,7 @@ from tfmtl.schema.task import TaskSpec
 
 
 def to_unit(task: TaskSpec, outputs: Any, factor: Any = None) -> Any:
-    """Raw outputs -> what the label measures: probability, classes' probabilities, unit.
+    """Raw outputs -> what the label measures: a probability, classes', or its unit.
 
     The score of a pure ranking loss becomes no probability by the sigmoid that a binary
     task's has, and keeps its own scale in a regression.

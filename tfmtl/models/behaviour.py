@@ -117,7 +117,8 @@ def assign_roles(
             raise ConfigError(
                 f"`model.config.heads.{task.name}`: `l2r` needs a binary task with one "
                 f"output and `ranking_features`. Received: a {task.type} task with "
-                f"{task.width}, {list(config.ranking_features)}; numeric features: {numbers}"
+                f"{task.width}, {list(config.ranking_features)}; numeric features: "
+                f"{numbers}"
             )
         if kind == "ctr" and not of_item:
             raise ConfigError(

@@ -129,7 +129,7 @@ class DSSM(MultiTaskModel):
         for task in self.tasks:
             if task.width > 1:
                 raise ConfigError(
-                    "DSSM has one cosine a task, so that none may be multiclass or have "
-                    "a loss of several outputs. Received: "
+                    "DSSM has one cosine a task, so that none may be multiclass or "
+                    "have a loss of several outputs. Received: "
                     f"{task.name!r} with {task.width} outputs"
                 )

@@ -271,7 +271,7 @@ def losses_of(kind: TaskType) -> dict[str, type[LossSpec]]:
 
 def default_loss(kind: TaskType) -> LossSpec:
     """The loss of a task that names none."""
-    return next(iter(losses_of(kind).values()))()
+    return next(iter(losses_of(kind).values())).model_validate({})
 
 
 def _named(value: Any) -> Any:

@@ -120,7 +120,7 @@ def test_losses_of_groups_need_groups_side_by_side(name: str) -> None:
     assert experiment({"loss": name}, together).dataset.tasks[0].fitted.reads_groups
     with pytest.raises(pydantic.ValidationError, match=r"'click'.*shuffle='rows'"):
         experiment({"loss": name}, {})
-    with pytest.raises(pydantic.ValidationError, match="needs `keys: {group"):
+    with pytest.raises(pydantic.ValidationError, match=r"needs `keys: \{group"):
         experiment({"loss": name}, together, keys={})
     # Compared by something else, they do not.
     experiment({"loss": {"name": name, "within": "scenario"}}, {})
@@ -133,5 +133,5 @@ def test_losses_within_a_scenario_need_scenarios() -> None:
 
 
 def test_a_funnel_multiplies_one_output_each() -> None:
-    with pytest.raises(pydantic.ValidationError, match="'buy' is given 'click'.*loss"):
+    with pytest.raises(pydantic.ValidationError, match=r"'buy' is given 'click'.*loss"):
         experiment({"loss": "jrc"}, {"shuffle": "groups"})
