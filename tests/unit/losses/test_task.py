@@ -257,7 +257,7 @@ def test_rows_without_a_label_hold_no_influence_in_any_loss(task: TaskSpec) -> N
     np.testing.assert_array_equal(gradient_2, gradient)
     # What a labelled row holds does matter.
     changed = outputs.copy()
-    changed[0] *= -1
+    changed[0] *= -3
     assert _lone(task, changed, labels)[0] != loss
 
 
