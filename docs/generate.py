@@ -29,6 +29,7 @@ from tfmtl.schema import (
     experiment,
     feature,
     fusion,
+    loss,
     sampling,
     split,
     task,
@@ -71,6 +72,7 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         ),
     ),
     ("Tasks and scenarios", (task.TaskSpec, task.ScenarioSpec)),
+    ("Losses", loss.LOSSES),
     (
         "Splits",
         (split.TimeSplit, split.BoundarySplit, split.HashSplit, split.GivenSplit),
@@ -127,6 +129,10 @@ _EXPRESSIONS = """\
 null, so an unknown label stays unknown.
 """
 
+_LOSSES = """\
+What they compute and what their outputs mean stands in [losses](losses.md).
+"""
+
 _GROUPS = """\
 ### Groups of variables
 
@@ -152,6 +158,8 @@ def _parts() -> Iterator[str]:
     yield _INTRODUCTION
     for heading, classes in _SECTIONS:
         yield f"## {heading}\n"
+        if classes is loss.LOSSES:
+            yield _LOSSES
         for found in classes:
             yield from _class(found, _title(found), _doc(found))
             if found in _AFTER:
@@ -194,6 +202,8 @@ def _class(
 def _title(found: type[pydantic.BaseModel]) -> str:
     if found in _TITLES:
         return _TITLES[found]
+    if issubclass(found, loss.LossSpec):
+        return f"`loss: {found.model_fields['name'].default}`"
     for tag in ("kind", "by"):
         if tag in found.model_fields:
             return f"`{tag}: {found.model_fields[tag].default}`"

@@ -485,14 +485,22 @@ class Job:
             rows=sum(f.rows for f in files),
             files=tuple(files),
             tasks={
-                t: _label(n.sum(), cells.total[t].sum())
+                t: _label(
+                    n.sum(),
+                    cells.total[t].sum(),
+                    cells.classes[t].sum(axis=0) if t in cells.classes else None,
+                )
                 for t, n in cells.labelled.items()
             },
             scenarios={s: int(n) for s, n in zip(scenarios, cells.rows)},
             cells={
                 t: {
-                    s: _label(n, total)
-                    for s, n, total in zip(scenarios, cells.labelled[t], cells.total[t])
+                    s: _label(
+                        n,
+                        cells.total[t][i],
+                        cells.classes[t][i] if t in cells.classes else None,
+                    )
+                    for i, (s, n) in enumerate(zip(scenarios, cells.labelled[t]))
                 }
                 for t in (cells.labelled if known else ())
             },
@@ -539,5 +547,9 @@ def _largest(rejected: dict[str, int]) -> str:
     return "; ".join(f"{reason} ({count})" for reason, count in top)
 
 
-def _label(rows: Any, total: Any) -> LabelStats:
-    return LabelStats(rows=int(rows), total=float(total))
+def _label(rows: Any, total: Any, classes: Any = None) -> LabelStats:
+    return LabelStats(
+        rows=int(rows),
+        total=float(total),
+        classes=None if classes is None else tuple(int(c) for c in classes),
+    )

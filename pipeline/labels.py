@@ -34,7 +34,8 @@ def canonical_labels(
         untyped: Whether the columns come from a file without types.
 
     Returns:
-        `label/<task>` and, where the task has one, `weight/<task>`: float32 [rows].
+        `label/<task>` and, where the task has one, `weight/<task>` and
+        `teacher/<task>`, NaN where it says nothing: float32 [rows].
 
     Raises:
         DataError: A whole column has a type that cannot be used.
@@ -53,6 +54,12 @@ def canonical_labels(
             weight = _weight(task, raw[task.weight], ~np.isnan(label), stopped, faults)
             out[f"weight/{task.name}"] = pa.array(
                 float32(weight, f"{where}: the weight is", faults)
+            )
+        if task.teacher is not None:
+            teacher, bad = columns.numbers(raw[task.teacher])
+            faults.add(bad, f"{where}: the teacher is no number")
+            out[f"teacher/{task.name}"] = pa.array(
+                float32(teacher, f"{where}: the teacher is", faults)
             )
     return out
 

@@ -166,6 +166,8 @@ def canonical_schema(dataset: DatasetSpec) -> pa.Schema:
         fields.append((f"label/{task.name}", pa.float32()))
         if task.weight is not None:
             fields.append((f"weight/{task.name}", pa.float32()))
+        if task.teacher is not None:
+            fields.append((f"teacher/{task.name}", pa.float32()))
     for key in ("row", "user", "group"):
         if getattr(dataset.keys, key) is not None:
             fields.append((f"key/{key}", pa.large_string()))
@@ -204,6 +206,8 @@ def record_columns(
         columns.append(RecordColumn(name=f"label/{task.name}", dtype="float"))
         if task.weight is not None:
             columns.append(RecordColumn(name=f"weight/{task.name}", dtype="float"))
+        if task.teacher is not None:
+            columns.append(RecordColumn(name=f"teacher/{task.name}", dtype="float"))
     for key in ("row", "user", "group"):
         if getattr(dataset.keys, key) is not None:
             columns.append(RecordColumn(name=f"key/{key}", dtype="bytes"))

@@ -30,6 +30,7 @@ class Cells:
         rows: int64 [S + 1], rows of each scenario; the last one is every other value.
         labelled: Task to int64 [S + 1], rows with a label.
         total: Task to float64 [S + 1], sum of the labels.
+        classes: Multiclass task to int64 [S + 1, C], rows of each class.
         time_min: Oldest timestamp in microseconds.
         time_max: Newest.
     """
@@ -37,6 +38,7 @@ class Cells:
     rows: np.ndarray
     labelled: dict[str, np.ndarray]
     total: dict[str, np.ndarray]
+    classes: dict[str, np.ndarray]
     time_min: int | None = None
     time_max: int | None = None
 
@@ -48,6 +50,11 @@ class Cells:
             np.zeros(width, np.int64),
             {t: np.zeros(width, np.int64) for t in dataset.task_names},
             {t: np.zeros(width, np.float64) for t in dataset.task_names},
+            {
+                t.name: np.zeros([width, t.classes], np.int64)
+                for t in dataset.tasks
+                if t.classes
+            },
         )
 
     def add(self, batch: pa.RecordBatch, scenario: np.ndarray) -> None:
@@ -62,6 +69,8 @@ class Cells:
             self.total[task] += np.bincount(
                 where, weights=label[known].astype(np.float64), minlength=width
             )
+            if task in self.classes:
+                np.add.at(self.classes[task], (where, label[known].astype(np.int64)), 1)
         if "key/timestamp" in batch.schema.names and batch.num_rows:
             times = batch.column("key/timestamp").to_numpy(zero_copy_only=False)
             self._stretch(int(times.min()), int(times.max()))
@@ -72,6 +81,8 @@ class Cells:
         for task in self.labelled:
             self.labelled[task] += other.labelled[task]
             self.total[task] += other.total[task]
+            if task in self.classes:
+                self.classes[task] += other.classes[task]
         if other.time_min is not None and other.time_max is not None:
             self._stretch(other.time_min, other.time_max)
 
@@ -186,7 +197,7 @@ class BlockWriter:
         """The records' columns, each row of this batch one record."""
         columns: dict[str, pa.Array | np.ndarray | Ragged] = dict(outputs)
         for name in batch.schema.names:
-            if name.startswith(("label/", "weight/", "key/")):
+            if name.startswith(("label/", "weight/", "teacher/", "key/")):
                 columns[name] = batch.column(name)
         if self._layout == "blocks":
             arrays = _block_arrays(columns)

@@ -69,7 +69,7 @@ def resolve_config(component: ComponentSpec, found: Any, what: str) -> Spec:
 
 
 def check(experiment: Experiment) -> None:
-    """Checks what the schema cannot: class names, their settings, losses.
+    """Checks what the schema cannot: class names and their settings.
 
     Raises:
         ConfigError: One of them is wrong.
@@ -77,8 +77,6 @@ def check(experiment: Experiment) -> None:
     model = resolve(experiment.model, MODELS, "model")
     resolve_config(experiment.model, model, "model")
     make_balancer(experiment)
-    tasks = experiment.dataset.tasks
-    TaskLosses(tasks, {t.name: t.name for t in tasks})
 
 
 def make_balancer(experiment: Experiment, steps_per_epoch: int = 1) -> Balancer:
@@ -181,9 +179,11 @@ def make_reader(
 ) -> Reader:
     """A reader of splits: shuffled to train on, in order to evaluate.
 
-    To train on, its batches also hold what the model asks to be drawn beside each row.
+    To train on, its batches also hold what the model asks to be drawn beside each row,
+    and the groups where a task's loss compares the rows of one.
     """
     spec = experiment.training
+    groups = any(t.fitted.reads_groups for t in experiment.dataset.tasks)
     settings: dict[str, Any] = {
         "directory": directory,
         "manifest": manifest,
@@ -192,7 +192,7 @@ def make_reader(
         "shuffle": spec.shuffle if train else "none",
         "seed": experiment.seed,
         "pool_blocks": spec.shuffle_blocks if train else 4,
-        "keys": keys,
+        "keys": ("group",) if train and groups and not keys else keys,
     }
     if train:
         model = resolve(experiment.model, MODELS, "model")

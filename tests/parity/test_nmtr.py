@@ -254,5 +254,7 @@ def test_settings_without_effect_are_refused(wrong: dict[str, Any]) -> None:
     ],
 )
 def test_behaviours_are_binary(task: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"binary tasks. Received: .*{task['name']}"):
+    with pytest.raises(
+        ConfigError, match=rf"binary tasks with one output. Received: .*{task['name']}"
+    ):
         nmtr([*PLAIN, task])

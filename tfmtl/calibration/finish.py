@@ -8,9 +8,11 @@ from typing import Any
 from tfmtl.calibration.sampling import SamplingCorrection, scenario_ids
 from tfmtl.calibration.table import CalibratorTable
 from tfmtl.layers.funnel import joint_logit
+from tfmtl.losses.units import to_logit
 from tfmtl.schema.calibration import Calibration
 from tfmtl.schema.funnel import steps_of
 from tfmtl.schema.manifest import DatasetManifest
+from tfmtl.schema.task import outputs_of
 
 
 class Finish:
@@ -29,6 +31,11 @@ class Finish:
         correction = SamplingCorrection.of(manifest)
         served = correction is not None and correction.kind == "export"
         self._correction = correction if served else None
+        self._binary = {
+            n: t
+            for n, t in outputs_of(manifest.dataset.tasks).items()
+            if t.type == "binary"
+        }
         self._tables: dict[str, CalibratorTable] = {}
         self._products: dict[str, list[str]] = {}
         outputs = calibration.outputs if calibration else {}
@@ -54,6 +61,8 @@ class Finish:
         result = dict(outputs)
         if not (self._correction or self._tables):
             return result
+        for name, task in self._binary.items():
+            result[name] = to_logit(task, outputs[name])
         scenario = scenario_ids(features, next(iter(outputs.values())))
         if self._correction is not None:
             away = self._correction.log_rates(scenario)

@@ -12,16 +12,26 @@ _DTYPES = {"int": "int64", "float": "float32", "bytes": "string"}
 
 
 def wanted_columns(
-    manifest: DatasetManifest, features: Sequence[str] | None, keys: bool
+    manifest: DatasetManifest,
+    features: Sequence[str] | None,
+    keys: bool | Sequence[str],
 ) -> tuple[str, ...]:
-    """Names of the record columns to parse; what nobody reads is not even decoded."""
+    """Names of the record columns to parse; what nobody reads is not even decoded.
+
+    Args:
+        manifest: Of the data set.
+        features: Names of feature columns; all where None.
+        keys: Whether keys are read, or which.
+    """
     names = []
     for column in manifest.columns:
-        kind = column.name.partition("/")[0] if "/" in column.name else "feature"
-        if kind == "feature":
+        kind, slash, name = column.name.partition("/")
+        if not slash:
             wanted = features is None or column.name in features
+        elif kind == "key":
+            wanted = keys if isinstance(keys, bool) else name in keys
         else:
-            wanted = keys or kind != "key"
+            wanted = True
         if wanted:
             names.append(column.name)
     return tuple(names)

@@ -34,6 +34,8 @@ class Batch(NamedTuple):
         mask: [B, T] bool; whether the label is there.
         weights: [B, T] float32.
         keys: Key to [B]; empty unless asked for.
+        teachers: Task to [B] float32, what its teacher says, NaN where it says nothing;
+            for tasks that have one.
     """
 
     features: dict[str, Any]
@@ -41,6 +43,7 @@ class Batch(NamedTuple):
     mask: Any
     weights: Any
     keys: dict[str, Any]
+    teachers: dict[str, Any] = {}
 
 
 class Position(NamedTuple):
@@ -69,7 +72,7 @@ class Reader:
         seed: Of the order.
         pool_blocks: Blocks of a pool, within which rows mix.
         shard: (index, count): this worker's part of the blocks.
-        keys: Also deliver the keys (user, row, group, timestamp).
+        keys: Also deliver the keys (user, row, group, timestamp): all, or the named.
         columns: Feature columns to deliver; all where None.
     """
 
@@ -81,7 +84,7 @@ class Reader:
     seed: int = 0
     pool_blocks: int = 8
     shard: tuple[int, int] = (0, 1)
-    keys: bool = False
+    keys: bool | tuple[str, ...] = False
     columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -221,6 +224,7 @@ class Reader:
             count: Batches; all where -1.
         """
         columns = parse.wanted_columns(self.manifest, self.columns, self.keys)
+        delivered = frozenset(columns)
         # Without a shuffle the matrix would cost more than it saves.
         packing = Packing(self.manifest, columns if self.shuffle != "none" else ())
         if self.shuffle == "groups":
@@ -232,12 +236,12 @@ class Reader:
             if self.shuffle == "none":
                 return {k: v[left_out:] for k, v in parsed.items()}
             rows = self._order(parsed, tf.stack([seed, number]))[left_out:]
-            if not self.keys:
+            if "key/group" not in delivered:
                 parsed.pop("key/group", None)
             return {k: tf.gather(v, rows) for k, v in packing.pack(parsed).items()}
 
         def batch(cut: dict[str, Any]) -> Batch:
-            return to_batch(packing.unpack(cut), self.manifest, self.keys)
+            return to_batch(packing.unpack(cut), self.manifest)
 
         # More pools than the manifest has are read all the same: a wrong number of rows
         # is for the caller to see.
@@ -284,8 +288,8 @@ class Reader:
         return order.of_rows(rows, seed)
 
 
-def to_batch(columns: dict[str, Any], manifest: DatasetManifest, keys: bool) -> Batch:
-    """Sorts parsed columns into features, labels, weights and keys."""
+def to_batch(columns: dict[str, Any], manifest: DatasetManifest) -> Batch:
+    """Sorts parsed columns into features, labels, weights, keys and teachers."""
     tasks = manifest.dataset.tasks
     labels = tf.stack([columns[f"label/{t.name}"] for t in tasks], axis=1)  # [B, T]
     ones = tf.ones_like(labels[:, 0])
@@ -296,12 +300,18 @@ def to_batch(columns: dict[str, Any], manifest: DatasetManifest, keys: bool) -> 
         labels=tf.where(mask, labels, 0.0),
         mask=mask,
         weights=weights,
-        keys={
-            k.removeprefix("key/"): v
-            for k, v in columns.items()
-            if keys and k.startswith("key/")
-        },
+        keys=_under("key/", columns),
+        teachers=_under("teacher/", columns),
     )
+
+
+def _under(prefix: str, columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in columns.items()
+        if name.startswith(prefix)
+    }
 
 
 def _parallel_calls() -> int:

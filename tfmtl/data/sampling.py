@@ -112,6 +112,9 @@ class SamplingReader(Reader):
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(Reader)}
         return Reader(**{**fields, **changes})
 
+    def _delivers(self, key: str) -> bool:
+        return self.keys if isinstance(self.keys, bool) else key in self.keys
+
     @functools.cached_property
     def _item(self) -> _ItemRows:
         return _ItemRows(self.manifest, self.samples.columns)
@@ -188,7 +191,7 @@ class SamplingReader(Reader):
         }
         return batch._replace(
             features={**batch.features, **drawn},
-            keys=batch.keys if self.keys else {},
+            keys={k: v for k, v in batch.keys.items() if self._delivers(k)},
         )
 
     def _context(self, batch: Batch, own: Any, events: Events, chance: Any) -> Any:

@@ -15,7 +15,7 @@ from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.feature import SequenceFeature
 from tfmtl.schema.fusion import SCORE, FusionSpec
 from tfmtl.schema.manifest import ServedInput, served_inputs
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 
 MISSING_INT = -(2**63)
 _DTYPES = {"string": "string", "float": "float32", "int64": "int64"}
@@ -61,6 +61,7 @@ class ServingModule(tf.Module):
         super().__init__(name="tfmtl_serving")
         self._forward = functools.partial(_forward, model)
         self._finish = finish or Finish(model.manifest)
+        self._smearing = dict(model.smearing)
         self._apply = transform.apply_transform_model
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))
@@ -104,13 +105,16 @@ class ServingModule(tf.Module):
         outputs = self._finish(self._forward(dense), dense)
         needed = (*self._outputs, *(self._fusion.used if self._fusion else ()))
         served = {
-            name: tf.identity(to_unit(self._tasks[name], outputs[name]))
+            name: tf.identity(self._in_unit(self._tasks[name], outputs[name]))
             for name in dict.fromkeys(needed)
         }
         answer = {name: served[name] for name in self._outputs}
         if self._fusion is not None:
             answer[SCORE] = tf.identity(graph.fuse(served, self._fusion))
         return answer
+
+    def _in_unit(self, task: TaskSpec, outputs: Any) -> Any:
+        return to_unit(task, outputs, self._smearing.get(task.name))
 
     def _dense(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """The transform's outputs as the records' columns: padded, ids in 32 bits."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.groups import merged_groups
+from tfmtl.layers.initializers import Start
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense
 from tfmtl.layers.towers import Towers
@@ -53,13 +54,13 @@ class EstimateTowers(keras.layers.Layer):
         form: str,
         seed: int,
         dropout: float = 0.0,
-        initial_bias: Sequence[float] | None = None,
+        initial_bias: Sequence[Start] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.sources = tuple(tuple(s) for s in sources)
         self.form = form
-        bias = initial_bias or [0.0] * len(outputs)
+        bias: Sequence[Start] = initial_bias or [0.0] * len(outputs)
         members: dict[tuple[int, int], list[int]] = {}
         for t in range(len(owners)):
             width = sum(outputs[s] for s in self.sources[t])

@@ -8,6 +8,20 @@ from typing import Any
 from tfmtl._keras import keras, tf
 from tfmtl.layers.seeds import child_seed
 
+Start = float | Sequence[float]
+"""Where a member's biases start: one number for all, or one for each output."""
+
+
+def spread(start: Start, units: int) -> list[float]:
+    """One number for each of a member's outputs."""
+    if isinstance(start, Sequence):
+        if len(start) != units:
+            raise ValueError(
+                f"a start must have {units} numbers. Received: {list(start)}"
+            )
+        return [float(s) for s in start]
+    return [float(start)] * units
+
 
 @keras.utils.register_keras_serializable("tfmtl")
 class StackedInitializer(keras.initializers.Initializer):

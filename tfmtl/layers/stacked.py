@@ -8,7 +8,7 @@ from typing import Any
 from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.groups import merged_groups
-from tfmtl.layers.initializers import StackedInitializer
+from tfmtl.layers.initializers import StackedInitializer, Start, spread
 from tfmtl.layers.seeds import child_seed
 
 
@@ -29,7 +29,8 @@ class StackedDense(keras.layers.Layer):
         seed: Of the kernels; members start different.
         owners: Names of the groups the members belong to, N of them, not all different.
         use_bias: Add b_n.
-        initial_bias: N numbers the biases start at (for h = 1 outputs); zeros if None.
+        initial_bias: Where the N members' biases start, a number or h of them each;
+            zeros if None.
         scale: Variance factor of the kernels' start; where None, 2 below a ReLU and
             else 1. With 0 they start at zero.
     """
@@ -43,7 +44,7 @@ class StackedDense(keras.layers.Layer):
         seed: int,
         owners: Sequence[str] | None = None,
         use_bias: bool = True,
-        initial_bias: Sequence[float] | None = None,
+        initial_bias: Sequence[Start] | None = None,
         scale: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -78,7 +79,7 @@ class StackedDense(keras.layers.Layer):
                 )
             ]
             if self.use_bias:
-                values = [[b] * self.units for b in bias]
+                values = [spread(b, self.units) for b in bias]
                 self._biases = [
                     self.add_weight(
                         "bias",
@@ -104,7 +105,7 @@ class StackedDense(keras.layers.Layer):
                         self.add_weight(
                             f"{name}/bias",
                             [self.units],
-                            initializer=_constant([bias[n]] * self.units),
+                            initializer=_constant(spread(bias[n], self.units)),
                         )
                     )
         super().build(input_shape)

@@ -9,7 +9,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.grouped import Tiles, from_tiles, tile_rows, to_tiles
 from tfmtl.layers.groups import merged_groups
-from tfmtl.layers.initializers import StackedInitializer
+from tfmtl.layers.initializers import StackedInitializer, Start, spread
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import stacked_product
 
@@ -46,7 +46,8 @@ class StarDense(keras.layers.Layer):
             64-32-16 at 512 rows 0.9 / 1.0 / 0.6 ms, 400-128-64 at 4,096 rows 25 / 29 /
             8 ms; at S = 16 1.2 / 1.7 and 32 / 169 ms. At 512 rows einsum won in three
             cases: S = 1 at 400-128-64 (by 1.5 ms), S = 5 and 8 at 64-32-16 (0.5, 0.3).
-        initial_bias: T numbers the centres' biases start at (for H = 1); zeros if None.
+        initial_bias: Where the T centres' biases start, a number or H of them each;
+            zeros if None.
 
     References:
         X.-R. Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender
@@ -63,7 +64,7 @@ class StarDense(keras.layers.Layer):
         tasks: Sequence[str] | None = None,
         leaf: Leaf = "full",
         path: Path = "tiles",
-        initial_bias: Sequence[float] | None = None,
+        initial_bias: Sequence[Start] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -98,7 +99,9 @@ class StarDense(keras.layers.Layer):
                     StackedInitializer(seed, scale),
                 ),
                 self._weight(
-                    f"{name}bias", [self.units], keras.initializers.Constant(start)
+                    f"{name}bias",
+                    [self.units],
+                    keras.initializers.Constant(spread(start, self.units)),
                 ),
             ]
         factors = {"leaf": [width, self.units]}

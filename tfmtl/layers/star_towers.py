@@ -8,6 +8,7 @@ from typing import Any
 from tfmtl._keras import keras, tf
 from tfmtl.layers.grouped import Tiles
 from tfmtl.layers.groups import merged_groups
+from tfmtl.layers.initializers import Start
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.star import Leaf, Path, StarDense, StarMLP
 
@@ -19,10 +20,10 @@ class StarTowers(keras.layers.Layer):
         scenarios: Names of the known scenarios.
         tasks: Names, T of them.
         units: Widths of the hidden layers; may be empty.
-        outputs: Outputs of each tower: 1, or the classes of a multiclass task.
+        outputs: Outputs of each tower, `TaskSpec.width`.
         seed: Of kernels and masks.
         dropout: After each hidden layer.
-        initial_bias: Where each tower's output starts; classes start at zero.
+        initial_bias: Where each tower's outputs start.
         leaf: As for `StarDense`.
         path: As for `StarDense`.
     """
@@ -36,7 +37,7 @@ class StarTowers(keras.layers.Layer):
         *,
         seed: int,
         dropout: float = 0.0,
-        initial_bias: Sequence[float],
+        initial_bias: Sequence[Start],
         leaf: Leaf = "full",
         path: Path = "tiles",
         **kwargs: Any,

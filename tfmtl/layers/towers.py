@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.groups import merged_groups
+from tfmtl.layers.initializers import Start
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 
@@ -17,8 +18,8 @@ class Towers(keras.layers.Layer):
     Args:
         owners: Groups of the towers (`task/click`), T of them.
         units: Widths of the hidden layers.
-        outputs: Outputs of each tower: 1, or the classes of a multiclass task.
-        initial_bias: Where each tower's output starts; classes start at zero.
+        outputs: Outputs of each tower, `TaskSpec.width`.
+        initial_bias: Where each tower's outputs start.
         seed: Of kernels and masks.
         dropout: After each hidden layer.
     """
@@ -31,13 +32,13 @@ class Towers(keras.layers.Layer):
         *,
         seed: int,
         dropout: float = 0.0,
-        initial_bias: Sequence[float] | None = None,
+        initial_bias: Sequence[Start] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.owners = tuple(owners)
         self.outputs = tuple(outputs)
-        bias = initial_bias or [0.0] * len(outputs)
+        bias: Sequence[Start] = initial_bias or [0.0] * len(outputs)
         self.hidden = StackedMLP(
             len(owners),
             units,
@@ -63,6 +64,7 @@ class Towers(keras.layers.Layer):
                 outputs[t],
                 seed=child_seed(seed, "head", t),
                 owners=[owners[t]],
+                initial_bias=[bias[t]],
                 name=f"head_{t}",
             )
             for t in self._several

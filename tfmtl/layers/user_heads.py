@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.groups import merged_groups
+from tfmtl.layers.initializers import Start
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.stacked import StackedDense, StackedMLP
 from tfmtl.layers.towers import Towers
@@ -21,16 +22,16 @@ class Head(NamedTuple):
         owner: Group of its variables (`task/click`).
         kind: `ctr` reads the user and an item, `ppp` the user alone, `l2r` weighs
             ranking features by the user.
-        outputs: 1, or the classes of a multiclass task; 1 for `l2r`.
+        outputs: `TaskSpec.width`; 1 for `l2r`.
         items: Names of the item features that a `ctr` head reads.
-        initial_bias: Where the output starts.
+        initial_bias: Where the outputs start.
     """
 
     owner: str
     kind: HeadKind
     outputs: int
     items: tuple[str, ...]
-    initial_bias: float
+    initial_bias: Start
 
 
 class UserHeads(keras.layers.Layer):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers.embedding import FeatureEmbedding
-from tfmtl.layers.initializers import StackedInitializer
+from tfmtl.layers.initializers import StackedInitializer, Start, spread
 from tfmtl.layers.seeds import child_seed
 from tfmtl.schema.experiment import RegularizationSpec
 from tfmtl.schema.manifest import DatasetManifest
@@ -30,7 +30,7 @@ class WideLinear(keras.layers.Layer):
         manifest: Of the data set.
         regularization: Of the tables.
         owners: Groups of the tasks (`task/click`), T of them.
-        outputs: Outputs of each task: 1, or the classes of a multiclass task.
+        outputs: Outputs of each task, `TaskSpec.width`.
         seed: Of kernels and masks.
         exclude: Features that are not read.
         side_tables: As for `FeatureEmbedding`.
@@ -51,7 +51,7 @@ class WideLinear(keras.layers.Layer):
         seed: int,
         exclude: Sequence[str] = (),
         side_tables: Mapping[str, np.ndarray] | None = None,
-        initial_bias: Sequence[float] | None = None,
+        initial_bias: Sequence[Start] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -98,7 +98,8 @@ class WideLinear(keras.layers.Layer):
                     )
                 )
             if self.initial_bias is not None:
-                bias = keras.initializers.Constant(self.initial_bias[t])
+                start = spread(self.initial_bias[t], outputs)
+                bias = keras.initializers.Constant(start)
                 self._biases.append(
                     self.add_weight(f"{owner}/bias", [outputs], initializer=bias)
                 )

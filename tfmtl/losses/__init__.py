@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tfmtl.losses.pointwise import LOSSES
+from tfmtl.losses.groups import Context
 from tfmtl.losses.targets import Target, targets
 from tfmtl.losses.task import TaskLosses
 
-__all__ = ["LOSSES", "Target", "TaskLosses", "targets"]
+__all__ = ["Context", "Target", "TaskLosses", "targets"]

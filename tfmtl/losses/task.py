@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.errors import ConfigError
-from tfmtl.losses.pointwise import LOSSES
+from tfmtl.losses.groups import NOTHING, Context
+from tfmtl.losses.sums import Sums, over_replicas
 from tfmtl.losses.targets import Target, targets
+from tfmtl.losses.terms import Rows, Term, terms
 from tfmtl.schema.task import TaskSpec
 
 
@@ -18,52 +19,51 @@ class TaskLosses:
         L_t = sum_b m_bt w_bt l_bt / n_t
 
     n_t is the number of labelled rows (`normalization: observed`), of all rows
-    (`batch`), or the sum of the labelled rows' weights (`weights`). A task without a
-    label in the batch has loss 0 and gradient 0.
+    (`batch`), the sum of the labelled rows' weights (`weights`), or 1 (`sum`). A loss
+    of pairs or lists counts and weighs these. A task without a label in the batch, or
+    without a pair or list, has loss 0 and gradient 0.
+
+    Under several replicas n_t is the sum over all of them, over their number: the mean
+    of the replicas' gradients is then the gradient of one replica with all rows. Pairs
+    and lists are those within a replica. Each call asks the other replicas, which a
+    MirroredStrategy forbids in a loop inside a replica: loop over `strategy.run`.
 
     Args:
         tasks: T tasks.
         outputs: Task to the output that its loss reads.
-
-    Raises:
-        ConfigError: A task names a loss that its type does not have.
     """
 
     def __init__(self, tasks: Sequence[TaskSpec], outputs: Mapping[str, str]) -> None:
         self.tasks = tuple(tasks)
         self.outputs = dict(outputs)
-        self._losses = {}
-        for task in tasks:
-            legal = LOSSES[task.type]
-            name = task.loss or next(iter(legal))
-            if name not in legal:
-                raise ConfigError(
-                    f"task {task.name!r}: `loss` of a {task.type} task must be one of "
-                    f"{sorted(legal)}. Received: {name!r}"
-                )
-            self._losses[task.name] = legal[name]
 
     def __call__(
-        self, logits: Mapping[str, Any], labels: Any, mask: Any, weights: Any
+        self,
+        logits: Mapping[str, Any],
+        labels: Any,
+        mask: Any,
+        weights: Any,
+        context: Context = NOTHING,
     ) -> tuple[Any, Any]:
         """Computes the losses.
 
         Args:
-            logits: Output to [B] or [B, C].
+            logits: Output to [B] or [B, width].
             labels: [B, T].
             mask: [B, T] bool.
             weights: [B, T].
+            context: Groups, scenarios and teachers, for the losses that read them.
 
         Returns:
-            Losses [T] float32, and which tasks have a label in the batch, [T] bool.
+            Losses [T] float32, and which tasks have a label (a pair, a list) in the
+            batch, [T] bool.
         """
         compared = targets(self.tasks, labels, mask, weights)
-        losses, present = [], []
+        parts = []
         for task in self.tasks:
             output = self.outputs[task.name]
-            losses.append(self._loss(task, logits[output], compared[output]))
-            present.append(tf.reduce_any(compared[output].mask))
-        return tf.stack(losses), tf.stack(present)
+            parts.append(self._terms(task, logits[output], compared[output], context))
+        return self._divided(self.tasks, parts, tf.shape(labels)[0])
 
     def extra(
         self,
@@ -72,16 +72,18 @@ class TaskLosses:
         labels: Any,
         mask: Any,
         weights: Any,
+        context: Context = NOTHING,
     ) -> dict[str, Any]:
         """Losses of outputs beside the tasks' own, such as a helping subnet's.
 
         Args:
             tasks: Output to the task whose label, over the rows of that task's own
                 loss, it is compared with.
-            logits: Output to [B] or [B, C].
+            logits: Output to [B] or [B, width].
             labels: [B, T].
             mask: [B, T] bool.
             weights: [B, T].
+            context: As above.
 
         Returns:
             Output to scalar.
@@ -90,28 +92,69 @@ class TaskLosses:
             return {}
         compared = targets(self.tasks, labels, mask, weights)
         by_name = {t.name: t for t in self.tasks}
-        return {
-            output: self._loss(
-                by_name[task], logits[output], compared[self.outputs[task]]
+        parts = [
+            self._terms(
+                by_name[task], logits[output], compared[self.outputs[task]], context
             )
             for output, task in tasks.items()
-        }
+        ]
+        chosen = [by_name[t] for t in tasks.values()]
+        losses, _ = self._divided(chosen, parts, tf.shape(labels)[0])
+        return dict(zip(tasks, tf.unstack(losses, num=len(chosen))))
 
-    def _loss(self, task: TaskSpec, logits: Any, target: Target) -> Any:
+    @staticmethod
+    def _terms(
+        task: TaskSpec, outputs: Any, target: Target, context: Context
+    ) -> list[Term]:
         label = target.labels
         if task.transform == "log1p":
             label = tf.math.log1p(tf.maximum(label, 0.0))
-        rows = self._losses[task.name](logits, label)
-        # A row outside the population may hold anything: it must not reach the sum.
-        share = tf.where(target.mask, target.weights, 0.0)
-        rows = tf.where(target.mask, rows, 0.0)
-        return tf.reduce_sum(share * rows) / self._count(task, target.mask, share)
+        # Outside the population anything may stand, NaN too: a safe number is put there
+        # before the loss sees it, or its gradient would be NaN.
+        mask = target.mask if outputs.shape.rank == 1 else target.mask[:, None]
+        rows = Rows(
+            task=task,
+            outputs=tf.where(mask, outputs, 0.0),
+            labels=label,
+            mask=target.mask,
+            weights=tf.where(target.mask, target.weights, 0.0),
+            context=context,
+        )
+        return terms(task.fitted, rows)
 
     @staticmethod
-    def _count(task: TaskSpec, mask: Any, share: Any) -> Any:
-        if task.normalization == "batch":
-            return tf.cast(tf.size(mask), tf.float32)
-        if task.normalization == "weights":
-            total = tf.reduce_sum(share)
-            return tf.where(total > 0, total, 1.0)
-        return tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32)), 1.0)
+    def _divided(
+        tasks: Sequence[TaskSpec], parts: Sequence[Sequence[Term]], rows: Any
+    ) -> tuple[Any, Any]:
+        """Losses and presences, [K] each, from the tasks' terms."""
+        rows = tf.cast(rows, tf.float32)
+        flat = [
+            _divisor(task, term.sums, rows)
+            for task, found in zip(tasks, parts)
+            for term in found
+        ]
+        counts = [found[0].sums.count for found in parts]
+        # One question to the other replicas for all tasks.
+        summed, replicas = over_replicas(tf.stack([*flat, *counts]))
+        divisors = iter(tf.unstack(summed[: len(flat)], num=len(flat)))
+        losses = []
+        for task, found in zip(tasks, parts):
+            loss = tf.zeros([])
+            for term in found:
+                loss += term.factor * term.sums.total / _above_0(task, next(divisors))
+            losses.append(replicas * loss)
+        return tf.stack(losses), summed[len(flat) :] > 0
+
+
+def _divisor(task: TaskSpec, sums: Sums, rows: Any) -> Any:
+    return {
+        "observed": sums.count,
+        "batch": rows,
+        "weights": sums.weight,
+        "sum": tf.zeros([]),
+    }[task.normalization]
+
+
+def _above_0(task: TaskSpec, divisor: Any) -> Any:
+    """What is divided by: 1 where there is nothing, or where nothing shall be."""
+    return tf.where(divisor > 0, divisor, 1.0)

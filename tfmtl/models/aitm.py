@@ -91,7 +91,9 @@ class AITM(MultiTaskModel):
             )
             for depth, level in enumerate(self._levels[1:], start=1)
         ]
-        self.towers = self.make_towers([self.initial_joint_bias(t) for t in self.tasks])
+        self.towers = self.make_towers(
+            [self.initial_joint_output(t) for t in self.tasks]
+        )
         self._violation: Any = None
 
     def _owner(self, task: str) -> str:

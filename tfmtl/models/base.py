@@ -15,12 +15,15 @@ from tfmtl.layers.dropout import dropout_step
 from tfmtl.layers.embedding import Embedded, FeatureEmbedding
 from tfmtl.layers.estimates import EstimateHeads, EstimateTowers
 from tfmtl.layers.funnel import conditional_logit, joint_logit
+from tfmtl.layers.initializers import Start
 from tfmtl.layers.seeds import child_seed
 from tfmtl.layers.towers import Towers
+from tfmtl.losses.starts import start_of_value, wide_start
 from tfmtl.models.sides import id_feature
 from tfmtl.schema.base import Spec
 from tfmtl.schema.experiment import RegularizationSpec
 from tfmtl.schema.feature import FeatureSpec
+from tfmtl.schema.loss import ZILN, Ordinal
 from tfmtl.schema.manifest import DatasetManifest, LabelStats
 from tfmtl.schema.samples import SampleSpec
 from tfmtl.schema.task import TaskSpec
@@ -109,6 +112,11 @@ class MultiTaskModel(keras.Model):
         self._complete = False
         self._passed: set[str] = set()
         self._check_estimates()
+        self.smearing = {
+            t.name: tf.Variable(1.0, trainable=False, name=f"smearing/{t.name}")
+            for t in self.tasks
+            if t.smearing
+        }
         # Where no tower of ours reads the estimates, they are added to the logits.
         self._estimate_heads: Any = None
         if config.estimates:
@@ -183,19 +191,21 @@ class MultiTaskModel(keras.Model):
         return id_feature(self.manifest.dataset, side, chosen, where)
 
     def make_towers(
-        self, initial_bias: Sequence[float] | None = None
+        self, initial_bias: Sequence[Start] | None = None
     ) -> Towers | EstimateTowers:
         """One tower a task, owned by `task/<name>`.
 
         Args:
-            initial_bias: Where the outputs start; `initial_bias` of each task if None.
+            initial_bias: Where the outputs start; `initial_output` of each task if
+                None.
         """
         owners = [f"task/{t.name}" for t in self.tasks]
-        outputs = [t.classes or 1 for t in self.tasks]
+        outputs = [t.width for t in self.tasks]
         settings: dict[str, Any] = {
             "seed": self.seed_for("towers"),
             "dropout": self.config.dropout,
-            "initial_bias": initial_bias or [self.initial_bias(t) for t in self.tasks],
+            "initial_bias": initial_bias
+            or [self.initial_output(t) for t in self.tasks],
             "name": "towers",
         }
         units, estimates = self.config.tower_units, self.config.estimates
@@ -216,6 +226,8 @@ class MultiTaskModel(keras.Model):
             raise ConfigError(
                 f"`model.config.estimates` names {sorted(unknown)}; tasks: {names}"
             )
+        if self.config.estimate_form == "probability":
+            self._check_probabilities({s for v in estimates.values() for s in v})
         for task in estimates:
             seen: set[str] = set()
             ahead = list(estimates[task])
@@ -230,17 +242,29 @@ class MultiTaskModel(keras.Model):
                     seen.add(source)
                     ahead += estimates.get(source, ())
 
+    def _check_probabilities(self, read: set[str]) -> None:
+        """Refuses to read as probabilities what the softmax makes none of."""
+        wrong = sorted(
+            t.name
+            for t in self.tasks
+            if t.name in read and isinstance(t.fitted, ZILN | Ordinal)
+        )
+        if wrong:
+            raise ConfigError(
+                "`model.config.estimate_form: probability` cannot read the outputs of "
+                f"`loss: ziln` or `ordinal`: take `logit`. Received: {wrong}"
+            )
+
     def initial_bias(self, task: TaskSpec, scenario: str | None = None) -> float:
         """Where a task's output starts: the training split's log-odds, or mean."""
-        if self.regularization.output_bias == "zero" or task.classes:
+        if self.regularization.output_bias == "zero" or task.type == "multiclass":
             return 0.0
         stats = self._stats(task.name, scenario)
         mean = stats.mean if stats else None
         if mean is None:
             return 0.0
         if task.type == "regression":
-            # E[log1p y] <= log1p(E[y]): near enough to start from.
-            return math.log1p(max(mean, 0)) if task.transform == "log1p" else mean
+            return start_of_value(task, mean)
         if task.given is not None:
             given = self._stats(task.given, scenario)
             if given is None or given.total <= 0 or stats is None:
@@ -248,6 +272,21 @@ class MultiTaskModel(keras.Model):
             mean = stats.total / given.total
         mean = min(max(mean, 1e-6), 1 - 1e-6)
         return math.log(mean / (1 - mean))
+
+    def initial_output(self, task: TaskSpec) -> Start:
+        """Where a task's raw outputs start: a number, or `width` of them."""
+        if task.width == 1:
+            return self.initial_bias(task)
+        if self.regularization.output_bias == "zero":
+            return (0.0,) * task.width
+        logit = self.initial_bias(task) if task.type == "binary" else 0.0
+        return wide_start(task, self._stats(task.name, None), logit)
+
+    def initial_joint_output(self, task: TaskSpec) -> Start:
+        """Where a task's outputs over all rows start."""
+        if task.width > 1:
+            return self.initial_output(task)
+        return self.initial_joint_bias(task)
 
     def initial_joint_bias(self, task: TaskSpec) -> float:
         """Where an output over all rows starts: the product of the steps' rates."""
@@ -277,18 +316,23 @@ class MultiTaskModel(keras.Model):
             several: Whether one scenario is too few.
 
         Raises:
-            ConfigError: There are too few, or a task has classes.
+            ConfigError: There are too few, or a task has several outputs.
         """
         scenarios = self.manifest.dataset.scenario_values
-        wrong = [t.name for t in self.tasks if t.classes]
+        wrong = self.wide_tasks
         if len(scenarios) < 1 + several or wrong:
             more = " with two values or more," if several else ""
             raise ConfigError(
                 f"{type(self).__name__} needs `dataset.scenario`{more} and no "
-                f"multiclass task. Received: scenarios {list(scenarios)}, multiclass "
-                f"{wrong}"
+                "multiclass task, nor another with several outputs. Received: "
+                f"scenarios {list(scenarios)}, such tasks {wrong}"
             )
         return scenarios
+
+    @property
+    def wide_tasks(self) -> list[str]:
+        """Tasks with several raw outputs: classes, or what their loss asks for."""
+        return [t.name for t in self.tasks if t.width > 1]
 
     def _stats(self, task: str, scenario: str | None) -> LabelStats | None:
         tasks, cells = self.manifest.base_rates()

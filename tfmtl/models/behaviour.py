@@ -112,11 +112,13 @@ def assign_roles(
         _check(f"head_item_features.{task.name}", of_item, known)
         default: HeadKind = "ppp" if task.classes or not of_item else "ctr"
         kind = config.heads.get(task.name, default)
-        if kind == "l2r" and (task.type != "binary" or not config.ranking_features):
+        scored = task.type == "binary" and task.width == 1
+        if kind == "l2r" and not (scored and config.ranking_features):
             raise ConfigError(
-                f"`model.config.heads.{task.name}`: `l2r` needs a binary task and "
-                f"`ranking_features`. Received: a {task.type} task, "
-                f"{list(config.ranking_features)}; numeric features: {numbers}"
+                f"`model.config.heads.{task.name}`: `l2r` needs a binary task with one "
+                f"output and `ranking_features`. Received: a {task.type} task with "
+                f"{task.width}, {list(config.ranking_features)}; numeric features: "
+                f"{numbers}"
             )
         if kind == "ctr" and not of_item:
             raise ConfigError(
@@ -203,9 +205,9 @@ class BehaviourModel(MultiTaskModel):
                 Head(
                     f"task/{t.name}",
                     roles.heads[t.name],
-                    t.classes or 1,
+                    t.width,
                     roles.items[t.name],
-                    self.initial_bias(t),
+                    self.initial_output(t),
                 )
                 for t in self.tasks
             ],

@@ -245,7 +245,7 @@ def correlation_loss(encoded: Any) -> Any:
 
 
 def _task(dataset: DatasetSpec, chosen: str | None) -> str:
-    legal = [t.name for t in dataset.tasks if t.type == "binary"]
+    legal = [t.name for t in dataset.tasks if t.type == "binary" and t.width == 1]
     if chosen is None and legal:
         return legal[0]
     if chosen is None or chosen not in legal:

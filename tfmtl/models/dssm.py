@@ -127,8 +127,9 @@ class DSSM(MultiTaskModel):
 
     def _check_tasks(self) -> None:
         for task in self.tasks:
-            if task.classes:
+            if task.width > 1:
                 raise ConfigError(
-                    "DSSM has one cosine a task, so that none may be multiclass. "
-                    f"Received: {task.name!r} with {task.classes} classes"
+                    "DSSM has one cosine a task, so that none may be multiclass or "
+                    "have a loss of several outputs. Received: "
+                    f"{task.name!r} with {task.width} outputs"
                 )

@@ -84,11 +84,12 @@ class ESM2(MultiTaskModel):
         by_name = {t.name: t for t in self.tasks}
         for task, action in self.config.through.items():
             pair = [by_name[task], by_name[action]]
-            if any(t.type != "binary" for t in pair) or pair[0].given != pair[1].given:
+            one = all(t.type == "binary" and t.width == 1 for t in pair)
+            if not one or pair[0].given != pair[1].given:
                 shown = [f"{t.name}: {t.type}, given {t.given}" for t in pair]
                 raise ConfigError(
-                    "`model.config.through` must pair binary tasks that are `given` "
-                    f"the same task. Received: {shown}"
+                    "`model.config.through` must pair binary tasks of one output that "
+                    f"are `given` the same task. Received: {shown}"
                 )
 
     def _towers(
@@ -97,10 +98,10 @@ class ESM2(MultiTaskModel):
         return Towers(
             [f"{'shared' if t.name in actions else 'task'}/{t.name}" for t in tasks],
             self.config.tower_units,
-            [t.classes or 1 for t in tasks],
+            [t.width for t in tasks],
             seed=self.seed_for(name),
             dropout=self.config.dropout,
-            initial_bias=[self.initial_bias(t) for t in tasks],
+            initial_bias=[self.initial_output(t) for t in tasks],
             name=name,
         )
 

@@ -175,7 +175,7 @@ class ExpertFusion(MultiTaskModel):
         if not self.scenarios:
             raise ConfigError("ExpertFusion needs `dataset.scenario`. Received: none")
         self.priors = self._check_features()
-        self._outputs = [t.classes or 1 for t in self.tasks]
+        self._outputs = [t.width for t in self.tasks]
         self.task_embeddings = self._make_embeddings()
         self.sizes, self._widths = self._measure()
         if self.config.match is not None:
@@ -262,8 +262,8 @@ class ExpertFusion(MultiTaskModel):
         """By what a cell's output starts above the task's."""
         overall = self.initial_bias(task)
         cell = self._stats(task.name, scenario)
-        zeros = [0.0] * (task.classes or 1)
-        if task.classes or cell is None or self.regularization.output_bias == "zero":
+        zeros = [0.0] * task.width
+        if task.width > 1 or cell is None or self.regularization.output_bias == "zero":
             return zeros
         if task.type == "regression":
             return [self.initial_bias(task, scenario) - overall] if cell.rows else zeros
@@ -313,7 +313,7 @@ class ExpertFusion(MultiTaskModel):
             self._outputs,
             seed=self.seed_for("towers"),
             dropout=config.dropout,
-            initial_bias=[self.initial_bias(t) for t in self.tasks],
+            initial_bias=[self.initial_output(t) for t in self.tasks],
             name="towers",
         )
         self.tower_gate: Any = None

@@ -135,10 +135,15 @@ class NMTR(MultiTaskModel):
 
     def _behaviours(self) -> tuple[str, ...]:
         names = [t.name for t in self.tasks]
-        kinds = {t.name: t.type for t in self.tasks if t.type != "binary"}
+        kinds = {
+            t.name: (t.type, t.fitted.name)
+            for t in self.tasks
+            if t.type != "binary" or t.width > 1
+        }
         if kinds:
             raise ConfigError(
-                f"NMTR's behaviours must be binary tasks. Received: {kinds}"
+                "NMTR's behaviours must be binary tasks with one output. Received: "
+                f"{kinds}"
             )
         order = self.config.order or tuple(names)
         if sorted(order) != sorted(names):

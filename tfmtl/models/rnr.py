@@ -141,9 +141,11 @@ class RnR(MultiTaskModel):
 
     def _rated(self) -> tuple[str, ...]:
         names = [t.name for t in self.tasks]
-        classes = [t.name for t in self.tasks if t.classes]
-        if classes:
-            raise ConfigError(f"RnR has no multiclass tasks. Received: {classes}")
+        if self.wide_tasks:
+            raise ConfigError(
+                "RnR has no multiclass tasks, nor others with several outputs. "
+                f"Received: {self.wide_tasks}"
+            )
         chosen = self.config.rating
         if chosen is None:
             chosen = tuple(t.name for t in self.tasks if t.type == "regression")

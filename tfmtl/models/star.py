@@ -109,14 +109,14 @@ class STAR(MultiTaskModel):
             name="star",
             **star,
         )
-        outputs = [t.classes or 1 for t in self.tasks]
+        outputs = [t.width for t in self.tasks]
         self.towers = StarTowers(
             scenarios,
             [t.name for t in self.tasks],
             config.tower_units,
             outputs,
             seed=self.seed_for("towers"),
-            initial_bias=[self.initial_bias(t) for t in self.tasks],
+            initial_bias=[self.initial_output(t) for t in self.tasks],
             name="towers",
             **star,
         )
@@ -168,7 +168,7 @@ class STAR(MultiTaskModel):
         if tiles is not None:
             logits = [from_tiles(s, tiles) for s in logits]
         logits = [tf.cast(s, tf.float32) for s in logits]
-        return [s if t.classes else s[:, 0] for s, t in zip(logits, self.tasks)]
+        return [s if t.width > 1 else s[:, 0] for s, t in zip(logits, self.tasks)]
 
     def _auxiliary(self, x: Embedded, training: bool) -> list[Any]:
         """The auxiliary network: T logits, [B] or [B, C]."""

@@ -136,7 +136,7 @@ class WatchNext(MultiTaskModel):
         return rows
 
     def _biased(self) -> tuple[str, ...]:
-        names = [t.name for t in self.tasks if not t.classes]
+        names = [t.name for t in self.tasks if t.width == 1]
         chosen = self.config.biased_tasks
         wrong = sorted(set(chosen or ()) - set(names))
         if wrong:

@@ -83,10 +83,10 @@ def make_wide(
         model.manifest,
         model.regularization,
         [f"task/{t.name}" for t in model.tasks],
-        [t.classes or 1 for t in model.tasks],
+        [t.width for t in model.tasks],
         seed=model.seed_for("wide"),
         exclude=[n for n in names if n not in read],
         side_tables=model.side_tables,
-        initial_bias=[model.initial_bias(t) for t in model.tasks] if bias else None,
+        initial_bias=[model.initial_output(t) for t in model.tasks] if bias else None,
         name="wide",
     )

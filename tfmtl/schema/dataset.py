@@ -36,6 +36,7 @@ _MODEL_ONLY = (
     "loss",
     "role",
     "normalization",
+    "smearing",
 )
 
 
@@ -152,12 +153,23 @@ class DatasetSpec(Spec):
                         f"task {seen[-1]!r} is given {given!r}, which is no binary "
                         f"task; tasks: {sorted(by_name)}{_hint(given, by_name)}"
                     )
+                if by_name[given].width > 1:
+                    raise ValueError(
+                        f"task {seen[-1]!r} is given {given!r}, whose loss has "
+                        f"{by_name[given].width} outputs a row: no funnel multiplies "
+                        "those"
+                    )
                 if given in seen:
                     raise ValueError(f"tasks depend on each other: {[*seen, given]}")
                 seen.append(given)
             if task.given and task.type == "multiclass":
                 raise ValueError(
                     f"task {task.name!r}: `given` is for binary and regression tasks"
+                )
+            if task.fitted.reads_scenario and self.scenario is None:
+                raise ValueError(
+                    f"task {task.name!r}: a loss `within` a scenario needs "
+                    "`dataset.scenario`. Received: none"
                 )
         if all(t.role == "auxiliary" for t in self.tasks):
             raise ValueError("at least one task must have `role: main`")

@@ -243,7 +243,19 @@ class Experiment(Spec):
             )
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
+        self._check_groups()
         return self
+
+    def _check_groups(self) -> None:
+        """A loss that compares the rows of a group needs them side by side."""
+        group, shuffle = self.dataset.keys.group, self.training.shuffle
+        for task in self.dataset.tasks:
+            if task.fitted.reads_groups and (group is None or shuffle != "groups"):
+                raise ValueError(
+                    f"task {task.name!r}: a loss `within` groups needs `keys: {{group: "
+                    "column}` and `training: {shuffle: groups}`. Received: group="
+                    f"{group!r}, shuffle={shuffle!r}"
+                )
 
     def _check_monitor(self) -> None:
         subject, slash, metric = self.training.monitor.rpartition("/")

@@ -59,6 +59,8 @@ class LabelStats(Spec):
     """Rows with a label."""
     total: float
     """Sum of the labels: the positives of a binary task."""
+    classes: tuple[int, ...] | None = None
+    """Rows of each class of a multiclass task; None where they were not counted."""
 
     @property
     def mean(self) -> float | None:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tfmtl.schema import expression
 from tfmtl.schema.base import Name, Spec
+from tfmtl.schema.loss import Loss, LossSpec, default_loss, losses_of
 
 
 class TaskSpec(Spec):
@@ -27,8 +28,9 @@ class TaskSpec(Spec):
     """What the label is: 0 or 1, a number, or a class."""
     classes: int | None = Field(default=None, ge=2)
     """Number of classes of a multiclass task; labels are 0 .. classes - 1."""
-    loss: str | None = None
-    """Name of a loss for this type; the type's default where absent."""
+    loss: Loss | None = None
+    """A loss for this type, by its name or with settings: `focal`, or `{name: focal,
+    gamma: 1}`; the type's default (`bce`, `mse`, `softmax`) where absent."""
     given: str | None = None
     """The task that must be 1 before this one can be."""
     observed_when: str | None = None
@@ -37,10 +39,16 @@ class TaskSpec(Spec):
     """A column with the weight of the row in this task's loss and metrics, >= 0."""
     role: Literal["main", "auxiliary"] = "main"
     """Auxiliary tasks train, but stay out of means, monitors and the export."""
-    normalization: Literal["observed", "batch", "weights"] = "observed"
-    """Divide the batch's loss by its labelled rows, all its rows, or their weights."""
+    normalization: Literal["observed", "batch", "weights", "sum"] = "observed"
+    """Divide the batch's loss by its labelled rows, all its rows, the labelled rows'
+    weights, or nothing. A loss of pairs or lists counts and weighs these."""
     transform: Literal["none", "log1p"] = "none"
     """What a regression is fitted to; metrics and outputs are in the label's unit."""
+    smearing: bool = False
+    """With `transform: log1p`: answer the expectation, by Duan's smearing factor of the
+    validation split's residuals; without, about the geometric mean, which is below."""
+    teacher: str | None = None
+    """For `loss: distill`: a column with another model's logit or probability."""
 
     @field_validator("label", "observed_when")
     @classmethod
@@ -63,6 +71,56 @@ class TaskSpec(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _loss_for_the_type(self) -> TaskSpec:
+        loss, legal = self.fitted, losses_of(self.type)
+        name = loss.name
+        where = f"task {self.name!r}"
+        if name not in legal:
+            raise ValueError(
+                f"{where}: `loss` of a {self.type} task must be one of "
+                f"{sorted(legal)}. Received: {name!r}"
+            )
+        if self.transform != "none" and not loss.transforms:
+            raise ValueError(
+                f"{where}: `loss: {name}` fits the label itself. Received: "
+                f"transform={self.transform!r}"
+            )
+        if self.smearing and not (self.transform == "log1p" and loss.fits):
+            raise ValueError(
+                f"{where}: `smearing` needs `transform: log1p` and a loss that fits "
+                f"the label. Received: transform={self.transform!r}, loss={name!r}"
+            )
+        if (self.teacher is not None) != (name == "distill"):
+            raise ValueError(
+                f"{where}: `teacher` belongs to `loss: distill`, and must be there. "
+                f"Received: teacher={self.teacher!r}, loss={name!r}"
+            )
+        if name == "ordinal" and self.classes == 2:
+            raise ValueError(
+                f"{where}: `loss: ordinal` needs 3 classes or more; two are a binary "
+                "task. Received: 2"
+            )
+        if self.given is not None and self.type == "binary" and self.width > 1:
+            raise ValueError(
+                f"{where}: `loss: {name}` has {self.width} outputs a row, which no "
+                f"funnel multiplies. Received: given={self.given!r}"
+            )
+        return self
+
+    @property
+    def fitted(self) -> LossSpec:
+        """The loss: the one that is named, or the type's default."""
+        return self.loss or default_loss(self.type)
+
+    @property
+    def width(self) -> int:
+        """Raw outputs of a row: a model's output is [B] where it is 1, else [B, width].
+
+        What they mean is the loss's affair: `tfmtl.losses.units` translates.
+        """
+        return self.fitted.width(self.classes)
+
     @property
     def conditional(self) -> str:
         """Name of the output that is trained: `buy|click` for a binary task with
@@ -81,8 +139,7 @@ class TaskSpec(Spec):
         names = set(expression.parse(self.label).columns)
         if self.observed_when is not None:
             names |= expression.parse(self.observed_when).columns
-        if self.weight is not None:
-            names.add(self.weight)
+        names |= {n for n in (self.weight, self.teacher) if n is not None}
         return frozenset(names)
 
 

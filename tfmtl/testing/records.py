@@ -95,11 +95,12 @@ def _stats(
     names = [*dataset.scenario_values, "unknown"]
     scenario = np.asarray(values.get("scenario", np.zeros(rows, np.int64)))
     tasks, cells = {}, {}
-    for task in dataset.task_names:
-        label = np.asarray(values[f"label/{task}"], np.float64)
-        tasks[task] = _label_stats(label)
-        cells[task] = {
-            n: _label_stats(label[scenario == i]) for i, n in enumerate(names)
+    for task in dataset.tasks:
+        label = np.asarray(values[f"label/{task.name}"], np.float64)
+        tasks[task.name] = _label_stats(label, task.classes)
+        cells[task.name] = {
+            n: _label_stats(label[scenario == i], task.classes)
+            for i, n in enumerate(names)
         }
     return SplitStats(
         rows=rows,
@@ -110,9 +111,13 @@ def _stats(
     )
 
 
-def _label_stats(label: np.ndarray) -> LabelStats:
+def _label_stats(label: np.ndarray, classes: int | None) -> LabelStats:
     known = label[~np.isnan(label)]
-    return LabelStats(rows=len(known), total=float(known.sum()))
+    counts = None
+    if classes:
+        found = np.bincount(known.astype(np.int64), minlength=classes)
+        counts = tuple(int(c) for c in found)
+    return LabelStats(rows=len(known), total=float(known.sum()), classes=counts)
 
 
 def _example(

@@ -124,10 +124,25 @@ def restore_model(model: Any, directory: pathlib.Path, step: int) -> None:
     Raises:
         TrainingError: It is missing or does not fit the model.
     """
+    _restore(tf.train.Checkpoint(model=model), directory, step)
+
+
+def restore_smearing(model: Any, directory: pathlib.Path, step: int) -> None:
+    """Restores the smearing factors of `best-<step>` alone.
+
+    Raises:
+        TrainingError: It is missing or has none.
+    """
+    if model.smearing:
+        part = tf.train.Checkpoint(smearing=model.smearing)
+        _restore(tf.train.Checkpoint(model=part), directory, step)
+
+
+def _restore(wanted: Any, directory: pathlib.Path, step: int) -> None:
     path = directory / f"best-{step:010d}" / "model"
     try:
-        status = tf.train.Checkpoint(model=model).read(str(path))
-        status.assert_existing_objects_matched()
+        status = wanted.read(str(path))
+        status.assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as error:
         raise TrainingError(
             f"the model of step {step} in {str(directory)!r} is missing, damaged or "

@@ -72,8 +72,8 @@ class TaskControl:
             if not self._own[names[place]]:
                 raise ConfigError(
                     f"`training.tasks.{names[place]}.reach: own` needs variables of "
-                    "the task's own; in this model other tasks reach all it has. Groups: "
-                    f"{sorted(groups)}"
+                    "the task's own; in this model other tasks reach all it has. "
+                    f"Groups: {sorted(groups)}"
                 )
         self._start = np.array([s.start for s in all_specs], np.int64)
         never = np.iinfo(np.int64).max

@@ -13,12 +13,13 @@ from tfmtl.data.damage import damage_named
 from tfmtl.data.read import Batch, Reader
 from tfmtl.errors import DataError
 from tfmtl.losses.targets import Target, targets
-from tfmtl.losses.units import to_unit
+from tfmtl.losses.units import to_logit, to_unit
 from tfmtl.metrics.streaming import StreamingMetrics, mean_of
 from tfmtl.metrics.streaming_values import StreamingMulticlass, StreamingRegression
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.task import outputs_of
 from tfmtl.training.monitor import mean_members
+from tfmtl.training.smearing import SmearingEstimator
 
 
 class SplitEvaluator:
@@ -58,6 +59,7 @@ class SplitEvaluator:
                 {n: self._outputs[n].classes or 2 for n in self._names["multiclass"]},
                 values,
             )
+        self._smear = SmearingEstimator(model, reader) if model.smearing else None
         self._run = tf.function(self._update_all, autograph=False)
 
     def __call__(self) -> dict[str, float]:
@@ -66,7 +68,12 @@ class SplitEvaluator:
         A task's sample weights enter its metrics, as they enter those of
         `metrics.report`. `mean/...` and `mean_cell/...` are over the main tasks' own
         outputs, and never over two types of tasks: see `monitor.mean_members`.
+
+        Where tasks have `smearing`, their factors are first estimated on the split, in
+        a pass of their own, and belong to the model from then on.
         """
+        if self._smear is not None:
+            self._smear()
         for metric in self._metrics.values():
             metric.reset()
         count = tf.constant(self.reader.batches_per_epoch, tf.int64)
@@ -114,14 +121,18 @@ class SplitEvaluator:
             if self._weighted[kind]:
                 weights = tf.stack([compared[n].weights for n in names], axis=1)
             if kind == "binary":
-                values = tf.stack([outputs[n] for n in names], axis=1)
+                logits = [to_logit(self._outputs[n], outputs[n]) for n in names]
+                values = tf.stack(logits, axis=1)
             elif kind == "regression":
-                values = tf.stack(
-                    [to_unit(self._outputs[n], outputs[n]) for n in names], axis=1
-                )
+                found = [self._in_unit(n, outputs[n]) for n in names]
+                values = tf.stack(found, axis=1)
             else:
-                values = {n: outputs[n] for n in names}
+                values = {n: to_logit(self._outputs[n], outputs[n]) for n in names}
             metric.update(values, labels, mask, scenario, weights)
+
+    def _in_unit(self, name: str, outputs: Any) -> Any:
+        task = self._outputs[name]
+        return to_unit(task, outputs, self.model.smearing.get(task.name))
 
 
 def predictions(
@@ -173,8 +184,10 @@ def _predicted(
         columns: dict[str, Any] = {}
         for name, task in names.items():
             target: Target = compared[name]
-            value = outputs[name] if logits else to_unit(task, outputs[name])
-            columns[f"prediction:{name}"] = value
+            factor = model.smearing.get(task.name)
+            columns[f"prediction:{name}"] = (
+                outputs[name] if logits else to_unit(task, outputs[name], factor)
+            )
             columns[f"label:{name}"] = tf.where(
                 target.mask, target.labels, float("nan")
             )

@@ -10,7 +10,7 @@ from tfmtl.calibration import correct_batch
 from tfmtl.data.read import Batch
 from tfmtl.errors import ConfigError
 from tfmtl.layers.statistics import frozen_statistics
-from tfmtl.losses.task import TaskLosses
+from tfmtl.losses import Context, TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
 from tfmtl.training.control import TaskControl
@@ -63,7 +63,11 @@ def _forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
     # replicas: while this one waits, those call the same model.
     cut, extra = model.cut(), model.extra_losses()
     own = [*model.losses, *model.aux_losses().values()]
-    logits, read = correct_batch(model, logits, batch)
+    logits, compared = correct_batch(model, logits, batch)
+    context = Context(
+        batch.keys.get("group"), batch.features.get("scenario"), batch.teachers
+    )
+    read = (*compared, context)
     task_losses, present = losses(logits, *read)
     added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)
     weighted = [extra[k].weight * v for k, v in added.items()]

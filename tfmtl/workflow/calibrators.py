@@ -29,8 +29,8 @@ def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
         refit: Whether train + validation are to be trained on.
 
     Raises:
-        ConfigError: An output has no exact offset under `export` or `training`; or a
-            refit would mix sampled training rows with whole validation rows.
+        ConfigError: An output has no exact offset under `export` or `training`, or a
+            loss that estimates no log-odds; or a refit would mix sampled training rows with whole validation rows.
     """
     spec = manifest.dataset.sampling
     if spec is None:
@@ -40,6 +40,16 @@ def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
         found = effects(manifest.dataset.tasks, spec, exposed)
         if wrong := without_correction(found, spec):
             raise ConfigError(wrong)
+        outputs = outputs_of(manifest.dataset.tasks)
+        moved = [n for n, effect in found.items() if effect == "shift"]
+        other = {n: outputs[n].fitted.name for n in moved}
+        other = {n: loss for n, loss in other.items() if loss != "bce"}
+        if other:
+            raise ConfigError(
+                f"`dataset.sampling.correction: {spec.correction}` moves log-odds, "
+                f"which only `loss: bce` estimates. Received: {other}; use `weights` "
+                "or `none`"
+            )
     if refit and min(spec.rates(manifest.dataset.scenario_values)) < 1:
         raise ConfigError(
             "`refit` trains on train + validation, but `dataset.sampling` thins the "

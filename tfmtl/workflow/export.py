@@ -15,7 +15,7 @@ from tfmtl.files import atomic_directory
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.fusion import SCORE, FusionChoice, FusionSpec
 from tfmtl.schema.manifest import ExportManifest, served_inputs
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
 from tfmtl.workflow.fusion import fusion_of, score_meaning
@@ -121,6 +121,29 @@ def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
         )
 
 
+def _meaning(task: TaskSpec) -> str:
+    """What an output says."""
+    if task.type == "binary":
+        return f"probability of {task.name}{_reservation(task)}"
+    if task.type == "multiclass":
+        return f"probability of each class of {task.name}"
+    if not task.fitted.fits:
+        return f"score that ranks by {task.name}: its size means nothing"
+    if task.transform == "log1p" and not task.smearing:
+        return f"geometric mean of 1 + {task.name}, minus 1: below its expectation"
+    return f"expected {task.name}, in the unit of its label"
+
+
+def _reservation(task: TaskSpec) -> str:
+    """Where a probability is none that can be relied on."""
+    name = task.fitted.name
+    if not task.fitted.fits:
+        return f", not calibrated: `loss: {name}` orders rows alone"
+    if name == "focal":
+        return ", not calibrated: `loss: focal` weighs easy rows down"
+    return ""
+
+
 def _card(
     restored: Restored,
     metrics: dict[str, Any] | None,
@@ -134,16 +157,9 @@ def _card(
     for task in manifest.dataset.tasks:
         if task.conditional != task.name:
             module_outputs[task.conditional] = (
-                f"probability of {task.name} given {task.given}"
+                f"probability of {task.name} given {task.given}{_reservation(task)}"
             )
-        meaning = {
-            "binary": f"probability of {task.name}",
-            "regression": f"expected {task.name}, in the unit of its label"
-            if task.transform == "none"
-            else f"geometric mean of 1 + {task.name}, minus 1: below its expectation",
-            "multiclass": f"probability of each class of {task.name}",
-        }
-        module_outputs[task.name] = meaning[task.type]
+        module_outputs[task.name] = _meaning(task)
     served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
     outputs = {name: module_outputs[name] for name in served}
     if fusion is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import platform
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfmtl import build
 from tfmtl._keras import keras, tf
@@ -16,6 +16,7 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
+from tfmtl.training.checkpoint import restore_smearing
 from tfmtl.training.loop import Loop, Outcome
 from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
@@ -27,6 +28,18 @@ from tfmtl.workflow.calibrators import (
 )
 
 REFIT = "refit"
+
+
+class Chosen(NamedTuple):
+    """The model that a refit repeats.
+
+    Attributes:
+        step: Its step.
+        checkpoints: The folder that holds it.
+    """
+
+    step: int
+    checkpoints: pathlib.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +151,8 @@ def train(
             again.begin(experiment, target.facts())
         planned = with_stops(experiment, result.tasks)
         model = _make_model(planned, manifest, directory)
-        _fit(planned, manifest, directory, model, again, resume, listener, result.step)
+        of_run = Chosen(result.step, target.checkpoints)
+        _fit(planned, manifest, directory, model, again, resume, listener, of_run)
         result = dataclasses.replace(result, refit=True)
     target.finish(dataclasses.asdict(result))
     return result
@@ -235,21 +249,26 @@ def _fit(
     run: RunDirectory,
     resume: bool,
     listener: Listener,
-    refit_steps: int | None = None,
+    chosen: Chosen | None = None,
 ) -> tuple[Outcome, int]:
+    """Trains once: on train, or on train + validation as long as the chosen model."""
     spec = experiment.training
-    splits = ("train",) if refit_steps is None else ("train", "validation")
+    splits = ("train",) if chosen is None else ("train", "validation")
     reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
     # A refit repeats the chosen run's learning rates: planned on its training rows.
-    chosen = build.make_reader(experiment, manifest, directory, "train", train=True)
-    per_epoch = chosen.batches_per_epoch
+    first = build.make_reader(experiment, manifest, directory, "train", train=True)
+    per_epoch = first.batches_per_epoch
     planned = spec.steps or spec.epochs * per_epoch
     for line in model.notes():
         listener.note(line)
     trainer = build.make_trainer(experiment, model, planned, per_epoch)
     evaluator = None
-    if refit_steps is None:
+    if chosen is not None:
+        # No rows are left to estimate it on: the chosen model's own holds best.
+        restore_smearing(model, chosen.checkpoints, chosen.step)
+    else:
         evaluator = build.make_evaluator(experiment, model, manifest, directory)
-    loop = Loop(trainer, reader, evaluator, run, spec, listener, refit_steps)
+    steps = chosen.step if chosen is not None else None
+    loop = Loop(trainer, reader, evaluator, run, spec, listener, steps)
     parameters = sum(int(tf.size(v)) for v in model.trainable_variables)
     return loop.fit(resume=resume), parameters

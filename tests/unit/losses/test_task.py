@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.errors import ConfigError
-from tfmtl.losses import TaskLosses
+from tfmtl.losses import Context, TaskLosses
 from tfmtl.schema.task import TaskSpec
 
 B = 12
@@ -177,7 +176,176 @@ def test_the_joint_output_may_be_trained_instead() -> None:
         np.testing.assert_allclose(found[1], rows[members].mean(), rtol=1e-5)
 
 
-def test_refuses_a_loss_of_another_type() -> None:
-    task = TaskSpec(name="click", label="click", loss="mse")
-    with pytest.raises(ConfigError, match=r"'click': `loss` of a binary.*'bce'.*'mse'"):
-        TaskLosses([task], {"click": "click"})
+# === Losses that need more than rows ===
+
+GROUPS = np.array(
+    [b"a", b"a", b"a", b"b", b"b", b"b", b"b", b"c", b"c", b"", b"", b"d"]
+)
+SCENARIO = np.arange(B) % 2
+ORDERS = ("bpr", "list_softmax", "listnet", "listmle", "jrc")
+
+
+def _one(loss: Any, **changes: Any) -> TaskSpec:
+    return TaskSpec.model_validate({"name": "y", "label": "y", "loss": loss, **changes})
+
+
+def _lone(
+    task: TaskSpec, outputs: Any, labels: Any, weights: Any = None
+) -> tuple[float, np.ndarray, bool]:
+    """Loss, gradient by the outputs and presence of one task."""
+    labels = np.asarray(labels, float)
+    weights = np.ones(B) if weights is None else weights
+    mask = ~np.isnan(labels)
+    values = tf.Variable(outputs, dtype=tf.float32)
+    context = Context(
+        tf.constant(GROUPS), tf.constant(SCENARIO), {"y": tf.constant(labels * 2 - 1)}
+    )
+    losses = TaskLosses([task], {"y": "y"})
+    with tf.GradientTape() as tape:
+        found, present = losses(
+            {"y": values},
+            tf.constant(labels[:, None], tf.float32),
+            tf.constant(mask[:, None]),
+            tf.constant(weights[:, None], tf.float32),
+            context._replace(teachers={"y": tf.constant(labels * 2 - 1, tf.float32)}),
+        )
+    gradient = tf.convert_to_tensor(tape.gradient(found, values))
+    return float(found[0]), gradient.numpy(), bool(present[0])
+
+
+def _outputs(task: TaskSpec, seed: int = 0) -> np.ndarray:
+    shape = (B, task.width) if task.width > 1 else (B,)
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def _labels(task: TaskSpec) -> np.ndarray:
+    labels = np.random.default_rng(5).integers(0, task.classes or 2, B).astype(float)
+    labels[[0, 3, 7]] = 1
+    labels[[1, 5, 8]] = 0
+    labels[[2, 9]] = np.nan
+    return labels
+
+
+EVERY = (
+    *(_one(n) for n in ("bce", "focal", "l2r", "jrc", "bpr")),
+    *(_one(n) for n in ("list_softmax", "listnet", "listmle")),
+    _one("distill", teacher="t"),
+    *(
+        _one(n, type="regression")
+        for n in ("mse", "huber", "weighted_logistic", "ziln", "bpr", "listmle")
+    ),
+    *(_one(n, type="multiclass", classes=4) for n in ("softmax", "ordinal")),
+)
+
+
+def _id(task: TaskSpec) -> str:
+    return f"{task.type}-{task.fitted.name}"
+
+
+@pytest.mark.parametrize("task", EVERY, ids=_id)
+def test_rows_without_a_label_hold_no_influence_in_any_loss(task: TaskSpec) -> None:
+    labels = _labels(task)
+    outputs = _outputs(task)
+    loss, gradient, present = _lone(task, outputs, labels)
+    assert present and loss > 0 and np.isfinite(gradient).all()
+    assert (gradient[np.isnan(labels)] == 0).all()
+    assert np.abs(gradient).sum() > 0
+    wild = outputs.copy()
+    wild[np.isnan(labels)] = np.nan
+    other, gradient_2, _ = _lone(task, wild, labels)
+    assert other == loss
+    np.testing.assert_array_equal(gradient_2, gradient)
+    # What a labelled row holds does matter.
+    changed = outputs.copy()
+    changed[0] *= -3
+    assert _lone(task, changed, labels)[0] != loss
+
+
+@pytest.mark.parametrize("task", EVERY, ids=_id)
+def test_no_label_is_loss_0_and_gradient_0_in_any_loss(task: TaskSpec) -> None:
+    loss, gradient, present = _lone(task, _outputs(task), np.full(B, np.nan))
+    assert loss == 0 and not present
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("name", ["bpr", "list_softmax", "listnet", "listmle"])
+def test_no_positive_in_any_group_is_nothing_to_order(name: str) -> None:
+    loss, gradient, present = _lone(_one(name), _outputs(_one(name)), np.zeros(B))
+    assert loss == 0 and not present
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_only_the_group_decides_what_is_compared(name: str) -> None:
+    task = _one(name)
+    labels, outputs = _labels(task), _outputs(task)
+    plain = _lone(task, outputs, labels)[0]
+    everywhere = _one({"name": name, "within": "batch"})
+    assert not np.isclose(_lone(everywhere, outputs, labels)[0], plain, rtol=1e-3)
+    both = _one({"name": name, "within": "group_scenario"})
+    assert not np.isclose(_lone(both, outputs, labels)[0], plain, rtol=1e-3)
+
+
+def test_bpr_divides_by_its_pairs_or_their_weights() -> None:
+    weights = np.random.default_rng(2).integers(1, 4, B).astype(float)
+    task = _one("bpr")
+    labels, s = _labels(task), _outputs(task)
+    total = count = weight = 0.0
+    for i in range(B):
+        for j in range(B):
+            if GROUPS[i] == GROUPS[j] != b"" and labels[i] == 1 and labels[j] == 0:
+                total += weights[i] * weights[j] * np.logaddexp(0, s[j] - s[i])
+                count += 1
+                weight += weights[i] * weights[j]
+    for name, divisor in (
+        ("observed", count),
+        ("weights", weight),
+        ("batch", B),
+        ("sum", 1),
+    ):
+        changed = _one("bpr", normalization=name)
+        found, _, _ = _lone(changed, s, labels, weights)
+        np.testing.assert_allclose(found, total / divisor, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bpr", "list_softmax", "listnet", "listmle"])
+def test_a_pointwise_part_is_added(name: str) -> None:
+    plain = _one(name)
+    labels, s = _labels(plain), _outputs(plain)
+    order, cross = _lone(plain, s, labels)[0], _lone(_one("bce"), s, labels)[0]
+    found, _, _ = _lone(_one({"name": name, "pointwise": 0.3}), s, labels)
+    np.testing.assert_allclose(found, order + 0.3 * cross, rtol=1e-5)
+
+
+def test_l2r_sums_where_it_is_asked_to() -> None:
+    task = _one("l2r", normalization="sum")
+    labels, s = _labels(task), _outputs(task)
+    weights = np.random.default_rng(2).integers(1, 4, B).astype(float)
+    known = ~np.isnan(labels)
+    y = 2 * labels[known] - 1
+    truth = (weights[known] * np.log1p(np.exp(-y * s[known]))).sum()
+    np.testing.assert_allclose(_lone(task, s, labels, weights)[0], truth, rtol=1e-5)
+
+
+def test_a_teacher_must_be_in_the_batch() -> None:
+    task = _one("distill", teacher="t")
+    with pytest.raises(ValueError, match=r"'y': `loss: distill` needs the teacher"):
+        TaskLosses([task], {"y": "y"})(
+            {"y": tf.zeros([2])},
+            tf.zeros([2, 1]),
+            tf.ones([2, 1], tf.bool),
+            tf.ones([2, 1]),
+        )
+
+
+def test_probabilities_of_a_teacher_are_read_as_such() -> None:
+    settings = {"name": "distill", "mix": 1.0}
+    labels, s = _labels(_one("bce")), _outputs(_one("bce"))
+    as_logit = _lone(_one(settings, teacher="t"), s, labels)[0]
+    settings["form"] = "probability"
+    as_probability = _lone(_one(settings, teacher="t"), s, labels)[0]
+    known = ~np.isnan(labels)
+    p = np.clip(labels[known] * 2 - 1, 1e-7, 1 - 1e-7)
+    truth = (np.logaddexp(0, s[known]) - p * s[known]).mean()
+    np.testing.assert_allclose(as_probability, truth, rtol=1e-5)
+    assert not np.isclose(as_logit, as_probability, rtol=1e-2)

@@ -141,7 +141,7 @@ def test_multiclass_beside_binary() -> None:
             "kind": [24, 4],
             "click": [24],
         }
-    with pytest.raises(ConfigError, match=r"no multiclass task.*multiclass \['kind'\]"):
+    with pytest.raises(ConfigError, match=r"no multiclass task.*such tasks \['kind'\]"):
         make("SingleScenario", with_spec(tasks=tasks))
 
 

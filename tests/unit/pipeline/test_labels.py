@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.plan import record_columns
 from tests.unit.pipeline.tiny import spec, validated
 from tfmtl._keras import tf
 from tfmtl.losses.targets import targets
+from tfmtl.schema.manifest import VocabularyStats
 
 TASKS = [
     {"name": "buy", "label": "buy", "given": "cart", "weight": "w"},
     {"name": "cart", "label": "cart", "given": "click"},
     {"name": "click", "label": "click"},
 ]
+SIZE = VocabularyStats(size=3, rows=5)
 ROWS = list(itertools.product([0.0, 1.0, None], repeat=3))  # click, cart, buy
 
 
@@ -81,3 +84,16 @@ def test_a_regression_of_a_population_has_no_joint_output() -> None:
     good, dead = validated(spec(tasks=tasks), columns(rows, [2.0, None]))
     assert not dead
     assert good["weight/buy"] == [2.0, 0.0]
+
+
+def test_a_teacher_says_something_or_nothing() -> None:
+    task = {"name": "click", "label": "click", "loss": "distill", "teacher": "t"}
+    dataset = spec(tasks=[task])
+    raw = {"item": ["a"] * 3, "click": [1, 0, 1]}
+    good, dead = validated(dataset, {**raw, "t": [2.5, None, math.inf]})
+    np.testing.assert_equal(good["teacher/click"], [2.5, math.nan])
+    (letter,) = dead
+    assert letter["reason"].startswith("task 'click': the teacher is: infinite")
+    columns = {c.name for c in record_columns(dataset, {"item": SIZE}, {})}
+    assert {"label/click", "teacher/click"} <= columns
+    assert "weight/click" not in columns
