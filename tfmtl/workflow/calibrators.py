@@ -30,7 +30,8 @@ def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
 
     Raises:
         ConfigError: An output has no exact offset under `export` or `training`, or a
-            loss that estimates no log-odds; or a refit would mix sampled training rows with whole validation rows.
+            loss that estimates no log-odds; or a refit would mix sampled training rows
+            with whole validation rows.
     """
     spec = manifest.dataset.sampling
     if spec is None:
