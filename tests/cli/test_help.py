@@ -36,6 +36,7 @@ EXPECTED = {
     "config schema",
     "models",
     "balancers",
+    "calibrate",
     "doctor",
     "demo",
 }
