@@ -38,6 +38,7 @@ EXPECTED = {
     "config schema",
     "models",
     "balancers",
+    "calibrate",
     "doctor",
     "demo",
 }
