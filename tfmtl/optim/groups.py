@@ -132,10 +132,10 @@ class OptimizerGroups:
                 members = [v for v in variables if (v.ref() in followed) == moved]
                 if members:
                     made = make_optimizer(used, self._planned_steps)
+                    # Slots exist before the first step: a checkpoint restores into
+                    # them.
+                    made._create_all_weights(members)
                     self._parts.append(_Part(pattern, task, members, made))
-        # Slots exist before the first step, so that a checkpoint restores into them.
-        for part in self._parts:
-            part.optimizer._create_all_weights(part.variables)
         return tfrs.experimental.optimizers.CompositeOptimizer(
             [
                 (part.optimizer, lambda members=part.variables: members)
@@ -159,6 +159,12 @@ class OptimizerGroups:
         """
         by_variable = {v.ref(): g for v, g in zip(self.variables_in_order, gradients)}
         conditions = [self._condition(part, step, active) for part in self._parts]
+        if tf.distribute.has_strategy() and any(c is not None for c in conditions):
+            raise ConfigError(
+                "`start_step` and `stop_step` of `optimizers`, and `start`, `stop` and "
+                "`patience` of `training.tasks`, need training without a distribution "
+                "strategy"
+            )
         for part, condition in zip(self._parts, conditions):
             if condition is not None:
                 for v in part.variables:

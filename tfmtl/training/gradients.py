@@ -115,9 +115,16 @@ class StepGradients:
         self.variables = variables
         self.clip: Sequence[float | None] | None = None
 
-    def _clipped(self, gradients: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Gradients, variable by task, with those of tasks that have a norm clipped."""
-        return gradients if self.clip is None else clip_tasks(gradients, self.clip)
+    def _clipped(self, gradients: list[Any], gramian: Any = None) -> list[Any]:
+        """Gradients, variable by task, with those of tasks that have a norm clipped.
+
+        Args:
+            gradients: Variable by task.
+            gramian: [T, T] their inner products, where they are not all here.
+        """
+        if self.clip is None:
+            return gradients
+        return clip_tasks(gradients, self.clip, gramian)
 
     def __call__(self, forward: Forward) -> Found:
         """The gradients of a step.
@@ -182,8 +189,11 @@ class OfGradients(StepGradients):
         passes = [differentiate([x], [*shared, *rest]) for x in forward.losses]
         per_task = list(zip(*passes))  # variable by task
         penalty = self._of_penalty(forward)
-        mine = self._clipped(_mean_of_each(per_task[: len(shared)]))
-        mine, penalty = self._with_penalties(list(mine), penalty, forward.stats)
+        mine, penalty = self._with_penalties(
+            self._clipped(_mean_of_each(per_task[: len(shared)])),
+            penalty,
+            forward.stats,
+        )
         balanced, weights, stats, *more = self._combine(mine, forward.stats)
         own = self._own(stats, weights)
         plain = [_sum(g, own) for g in per_task[len(shared) :]]
@@ -258,6 +268,16 @@ class OfSteps(OfCombination):
         return found, [left.get(v.ref()) for v in self.variables.all]
 
 
+def _gram_of_cut(at_cut: Sequence[Any]) -> Any:
+    """[T, T] inner products of the tasks' gradients at the cut.
+
+    Replicas have different rows of the cut, so over the whole batch's the inner
+    products add up. By the mean of R losses, a row's gradient is 1/R of its own.
+    """
+    (total,) = sum_over_replicas([gram_matrix(at_cut)])
+    return total / replica_count() ** 2
+
+
 class OfCut(StepGradients):
     """Gradients at the cut: T passes through the tasks' parts, one through the rest."""
 
@@ -276,7 +296,9 @@ class OfCut(StepGradients):
             [tf.zeros_like(z) if p[i] is None else p[i] for p in passes]
             for i, z in enumerate(cut)
         ]
-        clipped = self._clipped(at_cut)
+        clipped = at_cut
+        if self.clip is not None:
+            clipped = self._clipped(at_cut, _gram_of_cut(at_cut))
         seeds, weights, stats, *more = self._combine(cut, clipped, forward.stats)
         own = self._own(stats, weights)
         plain = [_sum([p[len(cut) + i] for p in passes], own) for i in range(len(rest))]
@@ -292,10 +314,7 @@ class OfCut(StepGradients):
         self, cut: Sequence[Any], at_cut: Sequence[Any], stats: TaskStats
     ) -> Any:
         balancer: GradientWeighting = self.balancer
-        # Replicas have different rows of the cut, so over the whole batch's the inner
-        # products add up. By the mean of R losses, a row's gradient is 1/R of its own.
-        (total,) = sum_over_replicas([gram_matrix(at_cut)])
-        stats = stats._replace(gramian=total[None] / replica_count() ** 2)
+        stats = stats._replace(gramian=_gram_of_cut(at_cut)[None])
         weights = tf.stop_gradient(balancer.weigh(stats))  # [1, T]
         seeds = [weighted_sum(g, weights[0]) for g in at_cut]
         return seeds, weights[0], stats, weights
