@@ -48,7 +48,7 @@ CORE = [
 ]
 PIPELINE = ["apache-beam==2.77.*", "tensorflow-transform==1.21.*", "pandas>=2.2"]
 PLOT = ["matplotlib>=3.9"]
-TEST = ["pytest>=9", "hypothesis>=6.150", "httpx>=0.28,<1"]
+TEST = ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", "httpx>=0.28,<1"]
 LINT = [
     "ruff>=0.17",
     "mypy>=2.4",

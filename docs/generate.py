@@ -20,7 +20,16 @@ from pydantic.fields import FieldInfo
 
 from tfmtl import balance, models
 from tfmtl.models import matching
-from tfmtl.schema import base, dataset, experiment, feature, split, task
+from tfmtl.schema import (
+    base,
+    dataset,
+    evaluation,
+    experiment,
+    feature,
+    fusion,
+    split,
+    task,
+)
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
 
@@ -64,13 +73,16 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         (split.TimeSplit, split.BoundarySplit, split.HashSplit, split.GivenSplit),
     ),
     (
-        "Model, balancer, training, export",
+        "Model, balancer, training, evaluation, export",
         (
             experiment.ComponentSpec,
             experiment.OptimizerSpec,
             experiment.ScheduleSpec,
             experiment.RegularizationSpec,
             experiment.TrainingSpec,
+            evaluation.EvaluationSpec,
+            evaluation.RankingSpec,
+            fusion.FusionSpec,
             experiment.ExportSpec,
         ),
     ),
@@ -91,6 +103,9 @@ _TITLES = {
     experiment.ScheduleSpec: "`optimizers.<pattern>.schedule`",
     experiment.RegularizationSpec: "`regularization`",
     experiment.TrainingSpec: "`training`",
+    evaluation.EvaluationSpec: "`evaluation`",
+    evaluation.RankingSpec: "`evaluation.ranking`",
+    fusion.FusionSpec: "`fusion`",
     experiment.ExportSpec: "`export`",
 }
 
@@ -143,9 +158,12 @@ def _parts() -> Iterator[str]:
             nested = _NESTED[name]
             yield from _class(nested, _title(nested), _doc(nested))
     yield "## Settings of the balancers\n"
+    yield "Balancers that look at the tasks' gradients share these, with these\ndefaults where their own table has no others:\n"
+    yield _table(balance.GradientConfig)
     for name, balancer in balance.BALANCERS.items():
         text = _first_line(balancer)
-        yield from _class(balancer.Config, f"`balancer.class: {name}`", text)
+        title = f"`balancer.class: {name}`"
+        yield from _class(balancer.Config, title, text, _as_all(balancer.Config))
 
 
 def _class(
@@ -180,6 +198,16 @@ def _first_line(found: type) -> str:
 
 def _shared_names() -> frozenset[str]:
     return frozenset(models.ModelConfig.model_fields)
+
+
+def _as_all(config: type[pydantic.BaseModel]) -> frozenset[str]:
+    """Settings that a balancer has as all on gradients have them."""
+    if not issubclass(config, balance.GradientConfig):
+        return frozenset()
+    shared = balance.GradientConfig.model_fields
+    return frozenset(
+        n for n, field in shared.items() if repr(field) == repr(config.model_fields[n])
+    )
 
 
 def _table(

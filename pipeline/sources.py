@@ -7,11 +7,14 @@ unit knows how many rows it must yield wherever the format says so.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import glob
 import itertools
 import os
+import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
@@ -19,6 +22,7 @@ from typing import IO, Any
 import fastavro
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -326,14 +330,16 @@ def _delimiter(path: str) -> str:
 
 def _csv_names(path: str) -> list[str]:
     try:
-        return _csv_header(path, _CSV_HEAD)
+        with _quiet_about_text():
+            return _csv_header(path, _CSV_HEAD)
     except pa.ArrowInvalid:
-        return _csv_header(path, _CSV_BLOCK)
+        names = _csv_header(path, _CSV_BLOCK, _ANY_BYTES)
+        return [name.encode(_ANY_BYTES).decode() for name in names]
 
 
-def _csv_header(path: str, block: int) -> list[str]:
+def _csv_header(path: str, block: int, encoding: str = "utf8") -> list[str]:
     with _csv_stream(path) as stream:
-        reader = _csv_reader(path, stream, block, lambda row: "skip")
+        reader = _csv_reader(path, stream, block, lambda row: "skip", encoding=encoding)
         return [str(name) for name in reader.schema.names]
 
 
@@ -343,11 +349,14 @@ def _csv_reader(
     block: int,
     invalid_row: Callable[[Any], str],
     convert: pa_csv.ConvertOptions | None = None,
+    encoding: str = "utf8",
 ) -> Any:
     return pa_csv.open_csv(
         stream,
         # Without threads the parser knows the numbers of invalid rows.
-        read_options=pa_csv.ReadOptions(use_threads=False, block_size=block),
+        read_options=pa_csv.ReadOptions(
+            use_threads=False, block_size=block, encoding=encoding
+        ),
         parse_options=pa_csv.ParseOptions(
             delimiter=_delimiter(path),
             newlines_in_values=True,
@@ -358,6 +367,73 @@ def _csv_reader(
 
 
 def _read_csv(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch | Broken]:
+    rows = lines = 0
+    try:
+        with _quiet_about_text():
+            for item in _parse_csv(path, columns, "utf8"):
+                if isinstance(item, Broken):
+                    lines += len(item.rows)
+                else:
+                    rows += item.num_rows
+                yield item
+        return
+    except pa.ArrowInvalid as error:
+        # Arrow cannot hand over a line that is both of a wrong length and no UTF-8.
+        if not re.search(r"Expected \d+ columns, got \d+", str(error)):
+            raise
+    for item in _parse_csv(path, columns, _ANY_BYTES):
+        if isinstance(item, Broken):
+            told = min(lines, len(item.rows))
+            lines -= told
+            if told < len(item.rows):
+                texts = [t.encode(_ANY_BYTES) for t in item.lines[told:]]
+                yield Broken(
+                    tuple(t.decode("utf-8", "backslashreplace") for t in texts),
+                    item.rows[told:],
+                )
+            continue
+        seen = min(rows, item.num_rows)
+        rows -= seen
+        if seen < item.num_rows:
+            yield pa.RecordBatch.from_arrays(
+                [_bytes_as_written(c) for c in item.slice(seen).columns],
+                names=list(columns),
+            )
+
+
+_ANY_BYTES = "latin-1"
+"""Gives every byte a character of its own, and back."""
+
+
+@contextlib.contextmanager
+def _quiet_about_text() -> Iterator[None]:
+    """Silences Arrow's complaint about a broken line that is no UTF-8: it is read again
+    in a way that keeps the line."""
+    before = sys.unraisablehook
+
+    def hook(found: Any) -> None:
+        if not isinstance(found.exc_value, UnicodeDecodeError):
+            before(found)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _bytes_as_written(array: pa.Array) -> pa.Array:
+    """Undoes reading bytes as if each were a character."""
+    text = array.cast(pa.large_string())
+    if pc.all(pc.string_is_ascii(text)).as_py() is not False:
+        return array
+    values = [None if t is None else t.encode(_ANY_BYTES) for t in text.to_pylist()]
+    return pa.array(values, pa.large_binary())
+
+
+def _parse_csv(
+    path: str, columns: Sequence[str], encoding: str
+) -> Iterator[pa.RecordBatch | Broken]:
     broken: list[Any] = []
 
     def skip(row: Any) -> str:
@@ -372,15 +448,16 @@ def _read_csv(path: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch | Br
             # The header is number 1.
             yield Broken(tuple(r.text for r in rows), tuple(r.number - 2 for r in rows))
 
+    names = [c.encode().decode(encoding) for c in columns]
     # Bytes, so that text that is no UTF-8 rejects its row and not the file.
     convert = pa_csv.ConvertOptions(
-        column_types={c: pa.large_binary() for c in columns},
-        include_columns=list(columns),
+        column_types={c: pa.large_binary() for c in names},
+        include_columns=names,
         check_utf8=False,
         strings_can_be_null=False,
     )
     with _csv_stream(path) as stream:
-        for batch in _csv_reader(path, stream, _CSV_BLOCK, skip, convert):
+        for batch in _csv_reader(path, stream, _CSV_BLOCK, skip, convert, encoding):
             yield from found()
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.slice(start, BATCH_ROWS)

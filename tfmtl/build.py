@@ -19,10 +19,13 @@ from tfmtl.losses import TaskLosses
 from tfmtl.models import MODELS, MultiTaskModel
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.base import Spec
+from tfmtl.schema.evaluation import RankingMetric
 from tfmtl.schema.experiment import ComponentSpec, Experiment
 from tfmtl.schema.load import explain
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.training.control import TaskControl
+from tfmtl.training.evaluation import SplitEvaluator
+from tfmtl.training.ranked import RankedEvaluator
 from tfmtl.training.trainer import Trainer
 
 
@@ -92,6 +95,7 @@ def make_balancer(experiment: Experiment, steps_per_epoch: int = 1) -> Balancer:
         tuple(t.type for t in experiment.dataset.tasks),
         steps_per_epoch,
         experiment.seed,
+        tuple(t.classes for t in experiment.dataset.tasks),
     )
     balancer: Balancer = found(tasks, config)
     return balancer
@@ -197,3 +201,18 @@ def make_reader(
         if samples is not None:
             return SamplingReader(**settings, samples=samples)
     return Reader(**settings)
+
+
+def make_evaluator(
+    experiment: Experiment,
+    model: MultiTaskModel,
+    manifest: DatasetManifest,
+    directory: pathlib.Path,
+) -> SplitEvaluator:
+    """What measures the validation split during training, the monitor among it."""
+    metric = experiment.training.monitor.rpartition("/")[2]
+    ranked = RankingMetric.parse(metric) is not None
+    reader = make_reader(experiment, manifest, directory, "validation", keys=ranked)
+    if ranked:
+        return RankedEvaluator(model, reader, experiment)
+    return SplitEvaluator(model, reader)

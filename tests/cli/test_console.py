@@ -117,6 +117,25 @@ def test_a_report_has_a_row_per_task_and_scenario(capsys):
     assert not any("gauc_coverage" in line for line in lines)
 
 
+def test_a_report_shows_the_order_inside_lists_and_that_of_the_score(capsys):
+    order = {"by": "group", "lists": 7, "lists_without_positives": 2}
+    order |= {"ndcg@1": 0.25, "ndcg@5": 0.5, "map@1": 0.125, "map@5": None, "mrr": 0.75}
+    order["ci"] = dict.fromkeys(("ndcg@1", "ndcg@5", "map@1", "map@5", "mrr"))
+    report = _report()
+    click = report["tasks"]["click"]  # type: ignore[index]
+    click["ranking"] = order
+    click["scenarios"]["home"] = click["scenarios"]["home"] | {"ranking": order}
+    fused = {"kind": "order", "ranking": dict(order, mrr=0.875), "scenarios": {}}
+    report["fusion"] = {"form": "sum", "outputs": {"click": fused}}
+    print_report(report)
+    out = capsys.readouterr().out
+    _, each, score = out.partition("order by each output, a list for each group")
+    each, _, score = score.partition("order by the fused score")
+    assert "map@5" in each and "map@1" not in each and "ndcg@1" in each
+    assert each.count("0.7500") == 2 and "0.8750" in score
+    assert "0.1250" not in out
+
+
 def test_times_of_a_manifest_are_days():
     assert datasets._day(1_736_000_000_000_000.0) == "2025-01-04 14:13"
     assert datasets._day(None) == "?"

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tfmtl.testing.conformance")
+pytest.register_assert_rewrite("tfmtl.testing.conformance", "tfmtl.testing.balancers")

@@ -15,6 +15,7 @@ import sys
 
 import pytest
 
+from tfmtl.balance import BALANCERS, LossWeighting
 from tfmtl.testing.conformance import ModelConformance
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -57,7 +58,8 @@ def write_files(page: str, folder: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["data.md", "python.md", "new_model.md", "new_data.md"]
+    "page",
+    ["data.md", "python.md", "new_model.md", "new_data.md", "balancers.md"],
 )
 def test_the_python_of_a_page_runs(page, folder):
     text = "\n".join(write_files(page, folder))
@@ -66,6 +68,12 @@ def test_the_python_of_a_page_runs(page, folder):
     said: list[str] = []
     doctest.DocTestRunner(verbose=False, optionflags=_FLAGS).run(test, out=said.append)
     assert not said, "".join(said)
+
+
+def test_every_balancer_is_in_a_table():
+    rows = "".join(p.read_text(encoding="utf-8") for p in DOCS.glob("balancers*.md"))
+    missing = [n for n in BALANCERS if not re.search(rf"^\|.*\b{n}\b", rows, re.M)]
+    assert not missing
 
 
 def test_the_model_of_the_page_conforms(folder):
@@ -80,6 +88,23 @@ def test_the_model_of_the_page_conforms(folder):
     suite.test_permuting_rows_permutes_outputs()
     suite.test_unknown_scenario()
     suite.test_every_variable_learns()
+
+
+def test_the_balancer_of_the_page_weighs(folder):
+    write_files("balancers.md", folder)
+    from mypkg.inverse import Inverse
+
+    from tests.unit.balance.properties import drawn, make, norms, weights_of
+
+    weights = weights_of(make(Inverse, 3), drawn(3))
+    assert abs(weights * norms(drawn(3)) - 1).max() < 1e-6
+
+
+def test_the_page_of_balancers_names_all_on_gradients():
+    text = (DOCS / "balancers.md").read_text(encoding="utf-8")
+    for name, balancer in BALANCERS.items():
+        if not issubclass(balancer, LossWeighting):
+            assert text.count(f"\n| {name} |") == 2, name
 
 
 def test_the_experiment_page_is_what_the_schema_says():

@@ -17,12 +17,14 @@ settings. State is in variables, so that a checkpoint has it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from tfmtl._keras import tf
+from tfmtl.balance.state import state_variable
+from tfmtl.errors import ConfigError
 from tfmtl.schema.base import Spec
 
 
@@ -33,6 +35,7 @@ class TaskInfo:
     Attributes:
         names: Of the T tasks.
         kinds: Type of each, such as `binary`; all binary where empty.
+        classes: Number of classes of each; None, or empty, where it has none.
         steps_per_epoch: For methods that look back over epochs.
         seed: Of methods that draw at random.
     """
@@ -41,15 +44,20 @@ class TaskInfo:
     kinds: tuple[str, ...] = ()
     steps_per_epoch: int = 1
     seed: int = 0
+    classes: tuple[int | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.kinds:
             object.__setattr__(self, "kinds", ("binary",) * len(self.names))
-        if len(self.kinds) != len(self.names):
-            raise ValueError(
-                f"`kinds` must have one entry a task. Received: {self.kinds} for "
-                f"{self.names}"
-            )
+        if not self.classes:
+            object.__setattr__(self, "classes", (None,) * len(self.names))
+        for what in ("kinds", "classes"):
+            found = getattr(self, what)
+            if len(found) != len(self.names):
+                raise ValueError(
+                    f"`{what}` must have one entry a task. Received: {found} for "
+                    f"{self.names}"
+                )
 
 
 class TaskStats(NamedTuple):
@@ -106,6 +114,21 @@ class GradientConfig(BalancerConfig):
         return self
 
 
+class MeanConfig(GradientConfig):
+    """Settings of balancers whose result is as long as the mean gradient, not the
+    sum."""
+
+    match_sum: bool = False
+    """Multiply by the number of tasks that take part: as long as the sum of the
+    gradients, which is what variables get without a balancer."""
+
+    def scale(self, weights: Any) -> Any:
+        """The weights, for a sum where `match_sum`."""
+        if not self.match_sum:
+            return weights
+        return weights * tf.cast(tf.size(weights), weights.dtype)
+
+
 class Balancer(tf.Module):
     """What all balancers share.
 
@@ -133,6 +156,36 @@ class Balancer(tf.Module):
         """T."""
         return len(self.tasks.names)
 
+    def by_task(
+        self, values: Mapping[str, float], default: float, setting: str
+    ) -> list[float]:
+        """A setting of each task, in the order of the tasks.
+
+        Args:
+            values: Task to value.
+            default: Of tasks not named.
+            setting: What to call it in an error.
+
+        Raises:
+            ConfigError: It names a task that there is not.
+        """
+        unknown = sorted(set(values) - set(self.tasks.names))
+        if unknown:
+            raise ConfigError(
+                f"`balancer.config.{setting}` names {unknown}; tasks: "
+                f"{list(self.tasks.names)}"
+            )
+        return [values.get(t, default) for t in self.tasks.names]
+
+    def number_of(self, task: str, setting: str) -> int:
+        """The number of a task that a setting names.
+
+        Raises:
+            ConfigError: There is no such task.
+        """
+        self.by_task({task: 0.0}, 0.0, setting)
+        return self.tasks.names.index(task)
+
     def state(self, name: str, values: Any) -> Any:
         """A variable of the balancer's, which checkpoints hold.
 
@@ -140,7 +193,20 @@ class Balancer(tf.Module):
             name: Of the variable.
             values: To start from; the type is theirs.
         """
-        return tf.Variable(values, trainable=False, name=name)
+        return state_variable(name, values)
+
+    def own_weights(self, stats: TaskStats, weights: Any) -> Any:
+        """Weights [T] of the losses that all else descends: what belongs to one task,
+        scenario or cell, and shared variables that the balancer leaves alone.
+
+        Args:
+            stats: Of the step.
+            weights: [T], those found for the shared variables; the mean over groups.
+
+        Returns:
+            [T] float32; None where all are 1.
+        """
+        return None
 
     def after_update(self, stats: TaskStats, losses: Any) -> None:
         """Called after the variables moved, where `needs_new_losses`.
@@ -172,13 +238,13 @@ class GradientWeighting(Balancer):
     """A balancer whose weights come from the tasks' gradients on shared variables.
 
     Shared variables get sum_t w_t g_t. What belongs to one task, scenario or cell gets
-    the plain gradient of its own losses.
+    the plain gradient of its own losses, unless `own_weights` says otherwise.
 
     Tasks without a label in the batch, and tasks whose gradient vanishes, are left out
     of the problem and weigh 0 in this step: many solvers divide by norms.
     """
 
-    Config = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient weighting"
     backward_passes = "T"
     config: Any
@@ -232,17 +298,22 @@ VANISHED = 1e-12
 class GradientCombination(Balancer):
     """A balancer that needs the tasks' gradients themselves."""
 
-    Config = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = GradientConfig
     protocol = "gradient combination"
     backward_passes = "T"
+    replaces_optimizer: ClassVar[bool] = False
+    """Whether `combine` returns steps instead of gradients: the variables then move by
+    their learning rate times these, and their optimizer is left out. The gradients of
+    penalties are part of what it is given."""
     config: Any
 
-    def prepare(self, variables: Sequence[Any]) -> None:
+    def prepare(self, variables: Sequence[Any], tables: Sequence[bool]) -> None:
         """Called once, before the first step, so that state of the variables' shapes
         can be made.
 
         Args:
             variables: The shared variables, in the order of `combine`'s gradients.
+            tables: Which of them are embedding tables.
         """
 
     def combine(self, stats: TaskStats, gradients: Sequence[Sequence[Any]]) -> Any:

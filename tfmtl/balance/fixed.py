@@ -8,7 +8,6 @@ from pydantic import field_validator
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
-from tfmtl.errors import ConfigError
 
 
 class Equal(LossWeighting):
@@ -44,12 +43,7 @@ class Fixed(LossWeighting):
 
     def __init__(self, tasks: TaskInfo, config: FixedConfig) -> None:
         super().__init__(tasks, config)
-        unknown = sorted(set(config.weights) - set(tasks.names))
-        if unknown:
-            raise ConfigError(
-                f"`balancer.config.weights` names {unknown}; tasks: {list(tasks.names)}"
-            )
-        self._weights = [config.weights.get(t, 1.0) for t in tasks.names]
+        self._weights = self.by_task(config.weights, 1.0, "weights")
 
     def weigh(self, stats: TaskStats) -> Any:
         return tf.constant(self._weights, stats.losses.dtype)

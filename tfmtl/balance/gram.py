@@ -38,7 +38,7 @@ def _known(gradients: Sequence[Any]) -> bool:
 
 def _gram_of_variable(gradients: Sequence[Any]) -> Any:
     if any(isinstance(g, tf.IndexedSlices) for g in gradients):
-        return _of_rows(_by_row(gradients))
+        return _of_rows(by_row(gradients)[1])
     shape = next(g for g in gradients if g is not None)
     flat = [tf.zeros_like(shape) if g is None else g for g in gradients]
     return _of_rows(tf.stack([tf.reshape(g, [-1]) for g in flat]))
@@ -51,9 +51,18 @@ def _of_rows(stacked: Any) -> Any:
     return tf.matmul(flat, flat, transpose_b=True)
 
 
-def _by_row(gradients: Sequence[Any]) -> Any:
-    """Sparse gradients of one table -> [T, U, d] over the U distinct rows: gradients of
-    a row that repeats are summed before anything is multiplied."""
+def by_row(gradients: Sequence[Any]) -> tuple[Any, Any]:
+    """Sparse gradients of one table by distinct row.
+
+    Gradients of a row that repeats are summed: before that nothing may be squared or
+    multiplied.
+
+    Args:
+        gradients: T gradients, at least one of them known.
+
+    Returns:
+        [U] distinct ids, and [T, U, d] the tasks' gradients of these rows.
+    """
     sparse = [_sparse(g) for g in gradients if g is not None]
     if _same_rows(sparse):
         rows, places = tf.unique(sparse[0].indices)
@@ -71,7 +80,7 @@ def _by_row(gradients: Sequence[Any]) -> Any:
     )
     found = [None if g is None else next(summed) for g in gradients]
     shape = next(g for g in found if g is not None)
-    return tf.stack([tf.zeros_like(shape) if g is None else g for g in found])
+    return rows, tf.stack([tf.zeros_like(shape) if g is None else g for g in found])
 
 
 def _sparse(gradient: Any) -> Any:

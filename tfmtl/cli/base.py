@@ -150,6 +150,18 @@ def snapshot_option(function: _Function) -> _Function:
     )(function)
 
 
+def fusion_option(function: _Function) -> _Function:
+    """Adds `--fusion found|configured|none`, as `fusion`."""
+    return click.option(
+        "--fusion",
+        type=click.Choice(["found", "configured", "none"]),
+        default="found",
+        show_default=True,
+        help="Weights of the fused score: those that `tfmtl fuse` found (the "
+        "experiment's where it was not asked), the experiment's, or no score.",
+    )(function)
+
+
 def overwrite_option(function: _Function) -> _Function:
     """Adds `--overwrite`, a flag."""
     return click.option(

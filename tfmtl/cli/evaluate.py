@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, snapshot_option
+from tfmtl.cli.base import (
+    IN_FOLDER,
+    OUT_FILE,
+    Command,
+    example,
+    fusion_option,
+    snapshot_option,
+)
+
+if TYPE_CHECKING:
+    from tfmtl.schema.fusion import FusionChoice
 
 
 @click.command(
@@ -33,6 +44,7 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, snapshot_optio
 )
 @click.option("--dataset", type=IN_FOLDER, help="Where the dataset lies now, if moved.")
 @snapshot_option
+@fusion_option
 def evaluate(
     run: pathlib.Path,
     split: str,
@@ -40,6 +52,7 @@ def evaluate(
     predictions: pathlib.Path | None,
     dataset: pathlib.Path | None,
     snapshot: str | None,
+    fusion: FusionChoice,
 ) -> None:
     """Measure the model of RUN on one split, per task and scenario."""
     from tfmtl import workflow
@@ -54,6 +67,7 @@ def evaluate(
             dataset=dataset,
             predictions_file=predictions,
             snapshot=snapshot,
+            fusion=fusion,
             listener=listener,
         )
     if json_file is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,12 @@ from tfmtl.cli.base import (
     OUT_FOLDER,
     Command,
     example,
+    fusion_option,
     snapshot_option,
 )
+
+if TYPE_CHECKING:
+    from tfmtl.schema.fusion import FusionChoice
 
 
 @click.command(
@@ -43,6 +48,7 @@ from tfmtl.cli.base import (
     "validation metrics by default.",
 )
 @snapshot_option
+@fusion_option
 def export(
     run: pathlib.Path,
     output: pathlib.Path,
@@ -50,6 +56,7 @@ def export(
     dataset: pathlib.Path | None,
     metrics: pathlib.Path | None,
     snapshot: str | None,
+    fusion: FusionChoice,
 ) -> None:
     """Export the best model of RUN for TensorFlow Serving.
 
@@ -69,6 +76,7 @@ def export(
             dataset=dataset,
             metrics=report,
             snapshot=snapshot,
+            fusion=fusion,
             listener=listener,
         )
     click.echo(

@@ -19,6 +19,7 @@ from tfmtl.cli.diagnose import diagnose
 from tfmtl.cli.doctor import doctor
 from tfmtl.cli.evaluate import evaluate
 from tfmtl.cli.export import export
+from tfmtl.cli.fuse import fuse
 from tfmtl.cli.models import models
 from tfmtl.cli.predict import predict
 from tfmtl.cli.preprocess import preprocess
@@ -64,6 +65,7 @@ for _command in (
     train,
     evaluate,
     diagnose,
+    fuse,
     score,
     export,
     serve,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -61,9 +61,56 @@ def print_report(report: Mapping[str, Any]) -> None:
                 rows,
                 numbers=numbers,
             )
+    print_order(f"{title}: order by each output", tasks)
+    fusion = report.get("fusion")
+    if fusion is not None:
+        print_order(f"{title}: order by the fused score", fusion["outputs"])
     for name in ("mean_task_auc", "mean_cell_auc"):
         value = report.get(name)
         click.echo(f"{name}: {'-' if value is None else format(value, '.4f')}")
+
+
+def print_order(title: str, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints the order inside lists, a row per output and scenario; or nothing.
+
+    Args:
+        title: Above the table; what a list is is added.
+        outputs: `{output: {"ranking": see `ranking_document`, "scenarios": {value:
+            {same}}}}`; an output without `ranking` is left out.
+    """
+    cells = [
+        (output, place, cell["ranking"])
+        for output, whole in outputs.items()
+        for place, cell in [("all", whole), *whole.get("scenarios", {}).items()]
+        if cell.get("ranking") is not None
+    ]
+    if not cells:
+        return
+    metrics = _ranking_columns([document for _, _, document in cells])
+    numbers = ["lists", "no positive", *metrics]
+    rows: list[list[object]] = [
+        [
+            output,
+            place,
+            document["lists"],
+            document["lists_without_positives"],
+            *(_number(document.get(name)) for name in metrics),
+        ]
+        for output, place, document in cells
+    ]
+    print_table(
+        f"{title}, a list for each {cells[0][2]['by']}",
+        ["output", "scenario", *numbers],
+        rows,
+        numbers=numbers,
+    )
+
+
+def _ranking_columns(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """NDCG at each K; of the other metrics the one of the greatest K."""
+    names = list(dict.fromkeys(name for d in documents for name in d["ci"]))
+    last = {name.partition("@")[0]: name for name in names}
+    return [n for n in names if n.startswith("ndcg@") or n in last.values()]
 
 
 def _row(task: str, place: str, cell: Mapping[str, Any], kind: str) -> list[object]:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import click
 
-from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, snapshot_option
+from tfmtl.cli.base import (
+    IN_FOLDER,
+    OUT_FILE,
+    Command,
+    example,
+    fusion_option,
+    snapshot_option,
+)
+
+if TYPE_CHECKING:
+    from tfmtl.schema.fusion import FusionChoice
 
 
 @click.command(
@@ -31,12 +42,14 @@ from tfmtl.cli.base import IN_FOLDER, OUT_FILE, Command, example, snapshot_optio
     "--dataset", type=IN_FOLDER, help="Where the dataset of a run lies now, if moved."
 )
 @snapshot_option
+@fusion_option
 def score(
     model_or_run: pathlib.Path,
     inputs: tuple[str, ...],
     output: pathlib.Path,
     dataset: pathlib.Path | None,
     snapshot: str | None,
+    fusion: FusionChoice,
 ) -> None:
     """Predict raw rows offline, with an export or a run.
 
@@ -59,6 +72,7 @@ def score(
             output,
             dataset=dataset,
             snapshot=snapshot,
+            fusion=fusion,
             listener=listener,
         )
     click.echo(f"{counts.written:,} of {counts.read:,} rows scored: {output}")

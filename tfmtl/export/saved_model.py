@@ -13,6 +13,7 @@ from tfmtl._keras import tf
 from tfmtl.errors import DataError
 from tfmtl.export.signature import ServingModule, served_outputs
 from tfmtl.models.base import MultiTaskModel
+from tfmtl.schema.fusion import FusionSpec
 from tfmtl.schema.manifest import (
     EXPORT_FILE,
     ExportManifest,
@@ -22,7 +23,10 @@ from tfmtl.schema.manifest import (
 
 
 def serving_module(
-    model: MultiTaskModel, dataset: pathlib.Path, outputs: tuple[str, ...] | None
+    model: MultiTaskModel,
+    dataset: pathlib.Path,
+    outputs: tuple[str, ...] | None,
+    fusion: FusionSpec | None = None,
 ) -> ServingModule:
     """Joins a model with the transform graph of its data set.
 
@@ -30,6 +34,7 @@ def serving_module(
         model: The trained model.
         dataset: The dataset directory.
         outputs: Tasks to answer; all main ones where None.
+        fusion: How outputs become one more, `score`; or None.
 
     Raises:
         DataError: The data set's transform graph is missing.
@@ -45,7 +50,7 @@ def serving_module(
     # saved with a graph of its own for each way it may be called.
     transform = SavedModelLoader(output.transform_savedmodel_dir)
     return ServingModule(
-        model, transform, served_outputs(model.manifest.dataset, outputs)
+        model, transform, served_outputs(model.manifest.dataset, outputs), fusion
     )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl.fusion import graph
 from tfmtl.losses.units import to_unit
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.dataset import DatasetSpec
 from tfmtl.schema.feature import SequenceFeature
+from tfmtl.schema.fusion import SCORE, FusionSpec
 from tfmtl.schema.manifest import ServedInput, served_inputs
 from tfmtl.schema.task import outputs_of
 
@@ -43,10 +45,15 @@ class ServingModule(tf.Module):
         model: The trained model.
         transform: The loaded transform graph, `SavedModelLoader`.
         outputs: Names of the outputs to answer.
+        fusion: How outputs, answered or not, become one more, `score`; or None.
     """
 
     def __init__(
-        self, model: MultiTaskModel, transform: Any, outputs: list[str]
+        self,
+        model: MultiTaskModel,
+        transform: Any,
+        outputs: list[str],
+        fusion: FusionSpec | None = None,
     ) -> None:
         super().__init__(name="tfmtl_serving")
         self._forward = functools.partial(_forward, model)
@@ -54,6 +61,7 @@ class ServingModule(tf.Module):
         # Its attributes hold the tables and vocabulary files.
         self._transform_state = dict(vars(transform))
         self._outputs = tuple(outputs)
+        self._fusion = fusion
         self._columns = model.manifest.columns
         dataset = model.manifest.dataset
         self._inputs = served_inputs(dataset)
@@ -89,10 +97,15 @@ class ServingModule(tf.Module):
             ready[item.name] = _all_values(value) if item.shape == "list" else value
         features = self._apply(ready)
         outputs = self._forward(self._dense(features))
-        return {
+        needed = (*self._outputs, *(self._fusion.used if self._fusion else ()))
+        served = {
             name: tf.identity(to_unit(self._tasks[name], outputs[name]))
-            for name in self._outputs
+            for name in dict.fromkeys(needed)
         }
+        answer = {name: served[name] for name in self._outputs}
+        if self._fusion is not None:
+            answer[SCORE] = tf.identity(graph.fuse(served, self._fusion))
+        return answer
 
     def _dense(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """The transform's outputs as the records' columns: padded, ids in 32 bits."""

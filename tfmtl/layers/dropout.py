@@ -13,6 +13,7 @@ from typing import Any
 from tfmtl._keras import keras, tf
 
 _steps: list[Any] = []
+_MORE_THAN_STEPS = 2**40
 
 
 @contextlib.contextmanager
@@ -30,8 +31,15 @@ def dropout_step(step: Any) -> Iterator[None]:
 
 
 def step_seed(seed: int) -> Any:
-    """[2] seed of stateless random ops: the layer's seed and the current step."""
+    """[2] seed of stateless random ops: the layer's seed and the current step.
+
+    Replicas of a distribution strategy draw differently.
+    """
     step = tf.cast(_steps[-1], tf.int64) if _steps else tf.constant(0, tf.int64)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        step += replica * _MORE_THAN_STEPS
     return tf.stack([tf.constant(seed, tf.int64), step])
 
 

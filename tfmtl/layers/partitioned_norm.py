@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 from tfmtl._keras import keras, tf
 from tfmtl.layers.statistics import statistics_frozen
 
+# Of the replicas of a distribution strategy: each moves its own, what is read outside
+# of them is the mean.
+_OF_EACH_REPLICA = {
+    "synchronization": tf.VariableSynchronization.ON_READ,
+    "aggregation": tf.VariableAggregation.MEAN,
+}
+
 
 class _Moments(NamedTuple):
     """Moments of a batch; row S of each is that of all rows together.
@@ -113,6 +120,7 @@ class PartitionedNorm(keras.layers.Layer):
             trainable=trainable,
             dtype=tf.float32,
             experimental_autocast=False,
+            **({} if trainable else _OF_EACH_REPLICA),
         )
 
     def call(self, inputs: Any, scenario: Any, training: bool = False) -> Any:

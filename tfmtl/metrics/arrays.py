@@ -103,6 +103,11 @@ def tie_runs(*sorted_keys: npt.NDArray[np.generic]) -> tuple[Ints, Ints]:
     return np.cumsum(new) - 1, np.flatnonzero(new)
 
 
+def sums_by_code(codes: Ints, values: Floats, count: int) -> Floats:
+    """Sums `values` [N] by code into [count]."""
+    return np.bincount(codes, values, count).astype(np.float64, copy=False)
+
+
 def group_codes(groups: npt.ArrayLike) -> tuple[Ints, int]:
     """Numbers the distinct values of `groups` from 0.
 

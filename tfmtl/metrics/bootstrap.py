@@ -1,4 +1,4 @@
-"""Confidence intervals of AUC and GAUC by resampling users.
+"""Confidence intervals of AUC, GAUC and means over lists by resampling users.
 
 Rows of one user are not independent, so resampling rows makes intervals too narrow:
 whole users (clusters) are drawn with replacement. Drawing users is the same as giving
@@ -21,6 +21,7 @@ from tfmtl.metrics.arrays import (
     Floats,
     binary_labels,
     group_codes,
+    sums_by_code,
     vector,
     weight_vector,
 )
@@ -216,3 +217,51 @@ def resample_groups(
         if total > 0.0:
             values[index] = float(multiplicity @ value) / total
     return _percentile_interval(values, level)
+
+
+def mean_intervals(
+    values: npt.ArrayLike,
+    clusters: npt.ArrayLike | None = None,
+    *,
+    resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """Intervals of the means of several metrics over the same lists.
+
+    Args:
+      values: [G, M] a metric of each list; NaN where the list has none, such as NDCG
+        without a positive.
+      clusters: [G] user of each list, or None to resample lists.
+      resamples: number of resamples, >= 2.
+      level: coverage in (0, 1).
+      seed: of the resampling; equal seeds give equal intervals.
+
+    Returns:
+      M intervals; NaN where fewer than two users have a list with a value.
+
+    Raises:
+      DataError: for missing users.
+      ConfigError: for `resamples` or `level` out of range.
+    """
+    _check_arguments(resamples, level)
+    table = np.asarray(values, dtype=np.float64)
+    defined = ~np.isnan(table)
+    totals, counts = np.where(defined, table, 0.0), defined.astype(np.float64)
+    if clusters is not None:
+        codes, count = group_codes(clusters)
+        totals, counts = (
+            np.stack([sums_by_code(codes, c, count) for c in part.T], axis=1)
+            for part in (totals, counts)
+        )
+    generator = np.random.default_rng(seed)
+    found = np.full((resamples, table.shape[1]), np.nan)
+    for index in range(resamples if len(totals) else 0):
+        multiplicity = _multiplicities(generator, len(totals))
+        drawn = multiplicity @ counts
+        np.divide(multiplicity @ totals, drawn, out=found[index], where=drawn > 0.0)
+    enough = (counts > 0.0).sum(axis=0) >= 2
+    return [
+        _percentile_interval(column, level) if known else _UNDEFINED
+        for column, known in zip(found.T, enough)
+    ]

@@ -17,6 +17,7 @@ from tfmtl.metrics.arrays import (
     Ints,
     binary_labels,
     group_codes,
+    sums_by_code,
     tie_runs,
     vector,
     weight_vector,
@@ -55,11 +56,6 @@ class PerGroup(NamedTuple):
     positives: Floats
     total: Floats
     rows: Ints
-
-
-def _sums(codes: Ints, values: Floats, count: int) -> Floats:
-    """Sums `values` [N] by code into [count]."""
-    return np.bincount(codes, values, count).astype(np.float64, copy=False)
 
 
 def auc_per_group(
@@ -103,13 +99,13 @@ def auc_per_group(
     positives = np.add.reduceat(np.where(positive, mass, 0.0), start)
     negatives = np.add.reduceat(np.where(positive, 0.0, mass), start)
     run_code = code[start]
-    group_positives = _sums(run_code, positives, count)
-    group_negatives = _sums(run_code, negatives, count)
+    group_positives = sums_by_code(run_code, positives, count)
+    group_negatives = sums_by_code(run_code, negatives, count)
     # Negatives of lower score in the same group: those of lower score in the sorted
     # whole, less everything that belongs to earlier groups.
     earlier = np.cumsum(group_negatives) - group_negatives
     below = np.cumsum(negatives) - negatives - earlier[run_code]
-    wins = _sums(run_code, positives * (below + 0.5 * negatives), count)
+    wins = sums_by_code(run_code, positives * (below + 0.5 * negatives), count)
     pairs = group_positives * group_negatives
     value = np.divide(wins, pairs, out=np.full(count, np.nan), where=pairs > 0.0)
     return PerGroup(value, group_positives, group_positives + group_negatives, rows)

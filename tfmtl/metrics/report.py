@@ -18,9 +18,11 @@ from tfmtl.errors import ConfigError, DataError
 from tfmtl.metrics import bootstrap, exact, multiclass, regression
 from tfmtl.metrics.arrays import Floats, Ints, group_codes
 from tfmtl.metrics.grouped import PerGroup, auc_per_group, summarise_groups
+from tfmtl.metrics.lists import Gain
 from tfmtl.metrics.names import unknown_name
+from tfmtl.metrics.ranking_report import Ranking, ranking_document
 
-TaskKind = Literal["binary", "regression", "multiclass"]
+TaskKind = Literal["binary", "regression", "multiclass", "order", "graded_order"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,12 +31,15 @@ class TaskPredictions:
 
     Attributes:
       name: of the task.
-      kind: "binary", "regression" or "multiclass".
+      kind: "binary", "regression" or "multiclass"; "order" and "graded_order" where
+        the predictions are a score that orders rows with labels of 0 and 1, or with
+        amounts, and says nothing else.
       labels: [N]; NaN where the row has no label or is not of the task's population.
       predictions: [N] probabilities (binary) or values (regression), [N, C]
         probabilities (multiclass). Rows without a label may hold anything.
       weights: [N] sample weights >= 0, or None. They enter every metric but not the
-        counts `rows` and `positives`.
+        counts `rows` and `positives`, nor the order inside lists.
+      gain: of a label in NDCG, "linear" (y) or "exponential" (2^y - 1).
     """
 
     name: str
@@ -42,6 +47,7 @@ class TaskPredictions:
     labels: npt.NDArray[Any]
     predictions: npt.NDArray[Any]
     weights: npt.NDArray[Any] | None = None
+    gain: Gain = "linear"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +58,8 @@ class _Cell:
     predictions: npt.NDArray[Any]
     weights: npt.NDArray[Any] | None
     users: Ints | None
+    ranking: Ranking | None
+    gain: Gain
 
     def take(self, rows: npt.NDArray[Any]) -> _Cell:
         """Keeps the rows of a mask or of an index array."""
@@ -60,6 +68,8 @@ class _Cell:
             self.predictions[rows],
             None if self.weights is None else self.weights[rows],
             None if self.users is None else self.users[rows],
+            None if self.ranking is None else self.ranking.take(rows),
+            self.gain,
         )
 
 
@@ -126,18 +136,35 @@ def _binary(cell: _Cell, options: _Options) -> dict[str, Any]:
                 seed=options.seed,
             )
             document["gauc_ci"] = _ends(interval)
+    document["ranking"] = _order(cell, options, graded=False)
     return document
+
+
+def _order(cell: _Cell, options: _Options, *, graded: bool) -> dict[str, Any] | None:
+    """Metrics of the order inside lists; None where there are no lists."""
+    if cell.ranking is None:
+        return None
+    return ranking_document(
+        cell.labels,
+        cell.predictions,
+        cell.ranking,
+        users=cell.users,
+        gain=cell.gain,
+        graded=graded,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
 
 
 def _regression(cell: _Cell, options: _Options) -> dict[str, Any]:
     """Metrics of a regression task."""
-    del options
     y, p, w = cell.labels, cell.predictions, cell.weights
     return {
         "rmse": _defined(regression.rmse(y, p, w)),
         "mae": _defined(regression.mae(y, p, w)),
         "r2": _defined(regression.r2(y, p, w)),
         "rows": len(y),
+        "ranking": _order(cell, options, graded=True),
     }
 
 
@@ -153,10 +180,31 @@ def _multiclass(cell: _Cell, options: _Options) -> dict[str, Any]:
     }
 
 
+def _score(cell: _Cell, options: _Options) -> dict[str, Any]:
+    """Metrics of a score, whatever its unit, with labels of 0 and 1."""
+    per_user = _per_user(cell)
+    value = math.nan if per_user is None else summarise_groups(per_user).value
+    return {
+        "auc": _defined(exact.auc(cell.labels, cell.predictions)),
+        "gauc": _defined(value),
+        "positives": int(cell.labels.sum()),
+        "rows": len(cell.labels),
+        "ranking": _order(cell, options, graded=False),
+    }
+
+
+def _graded_score(cell: _Cell, options: _Options) -> dict[str, Any]:
+    """Metrics of a score with labels that are amounts."""
+    ranking = _order(cell, options, graded=True)
+    return {"rows": len(cell.labels), "ranking": ranking}
+
+
 _METRICS: dict[str, Callable[[_Cell, _Options], dict[str, Any]]] = {
     "binary": _binary,
     "regression": _regression,
     "multiclass": _multiclass,
+    "order": _score,
+    "graded_order": _graded_score,
 }
 
 
@@ -168,6 +216,7 @@ def evaluate_predictions(
     scenario_names: Sequence[str] = (),
     users: npt.ArrayLike | None = None,
     mean_over: Sequence[str] | None = None,
+    ranking: Ranking | None = None,
     resamples: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -184,15 +233,17 @@ def evaluate_predictions(
         it is left out of `gauc` and of what `gauc_coverage` covers, and is resampled
         alone.
       mean_over: names of the tasks that the means are over; all where None.
+      ranking: the lists whose order is measured, of N rows; None for no such metrics.
       resamples: of the 95 % intervals; 0 leaves them None.
       seed: of the resampling.
 
     Returns:
       `{"split", "rows", "tasks": {task: {"kind", "auc", "auc_ci": [low, high], "gauc",
       "gauc_ci", "gauc_coverage" (share of rows), "gauc_users", "logloss", "ne",
-      "pcoc", "ece", "positives", "rows", "scenarios": {value: {same}}}},
+      "pcoc", "ece", "positives", "rows", "ranking", "scenarios": {value: {same}}}},
       "mean_task_auc", "mean_cell_auc", "mean_cell_auc_by_rows"}`. Regression tasks
-      have rmse, mae, r2; multiclass tasks accuracy, macro_f1, logloss. Rows of
+      have rmse, mae, r2, ranking; multiclass tasks accuracy, macro_f1, logloss;
+      `ranking` is that of `ranking_report.ranking_document`. Rows of
       undeclared scenarios appear under "unknown" where there are any, and are left out
       of the cell means. The means are over binary cells with a defined AUC; without
       scenarios a task is one cell. `mean_cell_auc_by_rows` weights cells by rows.
@@ -205,7 +256,8 @@ def evaluate_predictions(
     rows = _check_tasks(tasks)
     codes = None if users is None else group_codes(users)[0]
     ids = None if scenario is None else np.asarray(scenario)
-    for name, array in (("users", codes), ("scenario", ids)):
+    lists = None if ranking is None else ranking.groups
+    for name, array in (("users", codes), ("scenario", ids), ("ranking", lists)):
         if array is not None and array.shape != (rows,):
             raise DataError(
                 f"`{name}` must have one value for each of {rows} rows, got shape "
@@ -213,7 +265,9 @@ def evaluate_predictions(
             )
     options = _Options(resamples, seed)
     documents = {
-        task.name: _evaluate_task(task, ids, tuple(scenario_names), codes, options)
+        task.name: _evaluate_task(
+            task, ids, tuple(scenario_names), codes, ranking, options
+        )
         for task in tasks
     }
     return {
@@ -268,11 +322,14 @@ def _evaluate_task(
     ids: npt.NDArray[Any] | None,
     names: tuple[str, ...],
     users: Ints | None,
+    ranking: Ranking | None,
     options: _Options,
 ) -> dict[str, Any]:
     """Metrics of one task on all observed rows and in each scenario."""
     labels = np.asarray(task.labels, dtype=np.float64)
-    everything = _Cell(labels, np.asarray(task.predictions), task.weights, users)
+    everything = _Cell(
+        labels, np.asarray(task.predictions), task.weights, users, ranking, task.gain
+    )
     observed = ~np.isnan(labels)
     cell = everything.take(observed)
     compute = _METRICS[task.kind]

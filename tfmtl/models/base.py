@@ -94,7 +94,15 @@ class MultiTaskModel(keras.Model):
         self.seed = seed
         self.regularization = regularization or RegularizationSpec()
         self.tasks: tuple[TaskSpec, ...] = manifest.dataset.tasks
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        # Each replica counts for itself: none has to ask the others.
+        self.step = tf.Variable(
+            0,
+            dtype=tf.int64,
+            trainable=False,
+            name="step",
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
         self.side_tables = side_tables
         self._cut: list[Any] = []
         self._inspect: dict[str, Any] = {}

@@ -73,6 +73,9 @@ class OptimizerGroups:
     holds all state, for checkpoints. What is frozen, or not in its steps, is left
     alone: values, slots and the count of updates that schedules go by.
 
+    Under a distribution strategy, gradients are expected to be those of all replicas
+    already: nothing is summed here.
+
     Args:
         specs: Pattern to optimizer; has `default`.
         groups: Group to variables, a partition.
@@ -103,23 +106,42 @@ class OptimizerGroups:
         }
         self._specs = {p: specs[p] for p in self.patterns}
         self.variables_in_order = [v for p in self.patterns.values() for v in p]
-        self._parts = [
-            _Part(p, task, members, make_optimizer(specs[p], planned_steps))
-            for (p, task), members in parts.items()
-        ]
-        self.composite = tfrs.experimental.optimizers.CompositeOptimizer(
+        self._planned_steps = planned_steps
+        self._members = parts
+        self._rates = {
+            p: Schedule(s.learning_rate, s.schedule, planned_steps)
+            for p, s in self._specs.items()
+        }
+        self.composite = self._composite(frozenset())
+
+    def follow(self, variables: Sequence[Any]) -> None:
+        """Moves variables by their rate times what `apply` is given for them.
+
+        For balancers whose results are steps and not gradients. Patterns, schedules,
+        clipping and decay stay; the optimizers' classes are left out. To be called
+        before the first step.
+        """
+        self.composite = self._composite(frozenset(v.ref() for v in variables))
+
+    def _composite(self, followed: frozenset[Any]) -> Any:
+        self._parts = []
+        for (pattern, task), variables in self._members.items():
+            spec = self._specs[pattern]
+            plain = spec.model_copy(update={"class_name": "SGD"})
+            for used, moved in ((spec, False), (plain, True)):
+                members = [v for v in variables if (v.ref() in followed) == moved]
+                if members:
+                    made = make_optimizer(used, self._planned_steps)
+                    # Slots exist before the first step: a checkpoint restores into
+                    # them.
+                    made._create_all_weights(members)
+                    self._parts.append(_Part(pattern, task, members, made))
+        return tfrs.experimental.optimizers.CompositeOptimizer(
             [
                 (part.optimizer, lambda members=part.variables: members)
                 for part in self._parts
             ]
         )
-        self._rates = {
-            p: Schedule(s.learning_rate, s.schedule, planned_steps)
-            for p, s in self._specs.items()
-        }
-        # Slots exist before the first step, so that a checkpoint restores into them.
-        for part in self._parts:
-            part.optimizer._create_all_weights(part.variables)
 
     def apply(
         self,
@@ -137,6 +159,12 @@ class OptimizerGroups:
         """
         by_variable = {v.ref(): g for v, g in zip(self.variables_in_order, gradients)}
         conditions = [self._condition(part, step, active) for part in self._parts]
+        if tf.distribute.has_strategy() and any(c is not None for c in conditions):
+            raise ConfigError(
+                "`start_step` and `stop_step` of `optimizers`, and `start`, `stop` and "
+                "`patience` of `training.tasks`, need training without a distribution "
+                "strategy"
+            )
         for part, condition in zip(self._parts, conditions):
             if condition is not None:
                 for v in part.variables:
@@ -159,7 +187,9 @@ class OptimizerGroups:
             self._decay(part)
             always += pairs
         if always:
-            self.composite.apply_gradients(always)
+            self.composite.apply_gradients(
+                always, experimental_aggregate_gradients=False
+            )
 
     def _condition(
         self, part: _Part, step: Any, active: Mapping[str, Any] | None
@@ -178,7 +208,9 @@ class OptimizerGroups:
     def _update(self, part: _Part, pairs: Sequence[tuple[Any, Any]]) -> bool:
         self._decay(part)
         if pairs:
-            part.optimizer.apply_gradients(pairs)
+            part.optimizer.apply_gradients(
+                pairs, experimental_aggregate_gradients=False
+            )
         return True
 
     def _decay(self, part: _Part) -> None:
@@ -186,9 +218,12 @@ class OptimizerGroups:
         if not decay:
             return
         rate = self._rates[part.pattern](part.optimizer.iterations)
-        for variable in part.variables:
-            if "kernel" in variable.name and variable.ref() not in self._tables:
-                variable.assign(variable * (1.0 - rate * decay))
+        kernels = [
+            v
+            for v in part.variables
+            if "kernel" in v.name and v.ref() not in self._tables
+        ]
+        _scale_all(kernels, 1.0 - rate * decay)
 
     def learning_rates(self) -> dict[str, Any]:
         """Pattern to its rate at the current step."""
@@ -207,6 +242,25 @@ def _if(condition: Any, gradient: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return values
+
+
+def _scale_all(variables: Sequence[Any], factor: Any) -> None:
+    """Multiplies variables by a scalar that all replicas agree on."""
+    if not tf.distribute.has_strategy():
+        for variable in variables:
+            variable.assign(variable * factor)
+        return
+
+    def scale(strategy: Any, by: Any) -> None:
+        for variable in variables:
+            # A replica may not assign to a variable that mirrors others.
+            strategy.extended.update(variable, _scale, args=(by,))
+
+    tf.distribute.get_replica_context().merge_call(scale, args=(factor,))
+
+
+def _scale(variable: Any, factor: Any) -> Any:
+    return variable.assign(variable * factor)
 
 
 def clip_by_norm(gradients: Sequence[Any], norm: float) -> list[Any]:

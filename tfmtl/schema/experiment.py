@@ -10,7 +10,10 @@ from pydantic import Field, model_validator
 from tfmtl.schema.base import Spec
 from tfmtl.schema.control import TaskControlSpec
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.evaluation import EvaluationSpec, RankingMetric, RankingSpec
 from tfmtl.schema.feature import has_ids
+from tfmtl.schema.fusion import FusionSpec
+from tfmtl.schema.task import outputs_of
 
 
 class ComponentSpec(Spec):
@@ -131,7 +134,9 @@ class TrainingSpec(Spec):
     """Stop after so many steps, whatever `epochs` says."""
     monitor: str = "mean/auc"
     """`task/metric`, `task@scenario/metric` or `mean/metric`, on validation. Means are
-    over the main tasks of one type: `auc` and `logloss` over the binary ones."""
+    over the main tasks of one type: `auc` and `logloss` over the binary ones. A metric
+    of the order inside lists, such as `click/ndcg@10`, is of a task or of a task in a
+    scenario, and costs a second pass over the split."""
     patience: int | None = Field(default=2, ge=1)
     """Stop after so many evaluations without a better one; null: never."""
     evaluate_every: int | None = Field(default=None, ge=1)
@@ -195,6 +200,10 @@ class Experiment(Spec):
     """Penalties, dropout of inputs, initial values."""
     training: TrainingSpec = TrainingSpec()
     """How long, in which steps, and what is watched."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """What `tfmtl evaluate` measures beside each task's own metrics."""
+    fusion: FusionSpec | None = None
+    """How the outputs become one `score`; null: they do not."""
     export: ExportSpec = ExportSpec()
     """What the served model answers."""
 
@@ -225,6 +234,10 @@ class Experiment(Spec):
             raise ValueError(
                 f"`training.tasks` names {strangers}; tasks: {sorted(tasks)}"
             )
+        if self.evaluation.ranking is not None:
+            self.evaluation.ranking.check(self.dataset)
+        if self.fusion is not None:
+            self.fusion.check(self.dataset)
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
         return self
@@ -240,6 +253,10 @@ class Experiment(Spec):
         }
         metrics = list(dict.fromkeys(m for kind in legal.values() for m in kind))
         conditionals = [t.conditional for t in self.dataset.tasks]
+        ranked = RankingMetric.parse(metric) if task in names + conditionals else None
+        if ranked is not None:
+            self._check_ranked(task, ranked)
+            metric, metrics = "", [""]
         if not slash or task not in names + conditionals or metric not in metrics:
             raise ValueError(
                 "`training.monitor` must be task/metric, task@scenario/metric or "
@@ -247,7 +264,8 @@ class Experiment(Spec):
                 f"metrics: {metrics}"
             )
         for spec in self.dataset.tasks:
-            if task in (spec.name, spec.conditional) and metric not in legal[spec.type]:
+            mine = ranked is None and task in (spec.name, spec.conditional)
+            if mine and metric not in legal[spec.type]:
                 raise ValueError(
                     f"`training.monitor`: a {spec.type} task has the metrics "
                     f"{list(legal[spec.type])}. Received: {self.training.monitor!r}"
@@ -257,3 +275,21 @@ class Experiment(Spec):
                 f"`training.monitor` names scenario {scenario!r}; scenarios: "
                 f"{list(self.dataset.scenario_values)}"
             )
+
+    def _check_ranked(self, output: str, metric: RankingMetric) -> None:
+        """Refuses a monitor of an order that these data do not define."""
+        monitor = self.training.monitor
+        task = outputs_of(self.dataset.tasks).get(output)
+        ranking = self.evaluation.ranking or RankingSpec()
+        if task is None:
+            raise ValueError(
+                "`training.monitor`: metrics of the order inside lists are of one "
+                f"task, not of a mean. Received: {monitor!r}"
+            )
+        if ranking.key(self.dataset) is None:
+            raise ValueError(
+                "`training.monitor` is a metric of lists; say which rows are one: "
+                f"`keys: {{group: column}}` (or `user`). Received: {monitor!r}"
+            )
+        if why := ranking.refusal(metric, task):
+            raise ValueError(f"`training.monitor`: {why}. Received: {monitor!r}")

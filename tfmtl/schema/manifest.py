@@ -17,6 +17,7 @@ from tfmtl.errors import DataError
 from tfmtl.files import atomic_write
 from tfmtl.schema.base import Spec
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.fusion import FusionSpec
 from tfmtl.schema.kept import Kept
 
 DATASET_FILE = "dataset.json"
@@ -177,6 +178,8 @@ class ExportManifest(Spec):
     inputs: tuple[ServedInput, ...]
     outputs: dict[str, str]
     """Output to what it means."""
+    fusion: FusionSpec | None = None
+    """How the output `score` is made of others; null where there is none."""
     scenarios: tuple[str, ...] = ()
     metrics: dict[str, Any] = {}
     data: dict[str, Any] = {}

@@ -115,29 +115,42 @@ class TaskControl:
         return dict(zip(self.names, tf.unstack(self.active(step))))
 
 
-def clip_factor(gradients: Sequence[Any], norm: float) -> Any:
-    """What scales a task's gradients, one a variable, down to a global norm.
-
-    Returns:
-        Scalar float32 in (0, 1].
-    """
-    squared = gram_matrix([(g,) for g in gradients])
+def clip_factor(squared: Any, norm: float) -> Any:
+    """What scales a gradient of a squared norm down to a norm: float32 in (0, 1]."""
     limit = tf.constant(norm, tf.float64)
-    return tf.cast(limit / tf.maximum(tf.sqrt(squared[0, 0]), limit), tf.float32)
+    length = tf.sqrt(tf.cast(squared, tf.float64))
+    return tf.cast(limit / tf.maximum(length, limit), tf.float32)
+
+
+def clip_task(gradients: Sequence[Any], norm: float, squared: Any = None) -> list[Any]:
+    """Scales a task's gradients, one a variable, down to a global norm.
+
+    Args:
+        gradients: One a variable; None where the task does not reach it.
+        norm: Of all together, at most.
+        squared: Their squared norm, where it is known already.
+    """
+    if squared is None:
+        squared = gram_matrix([(g,) for g in gradients])[0, 0]
+    factor = clip_factor(squared, norm)
+    return [scale(g, factor) for g in gradients]
 
 
 def clip_tasks(
-    gradients: Sequence[Sequence[Any]], norms: Sequence[float | None]
+    gradients: Sequence[Sequence[Any]],
+    norms: Sequence[float | None],
+    gramian: Any = None,
 ) -> list[list[Any]]:
     """Scales the gradients of each task that has a norm down to it.
 
     Args:
         gradients: Variable by task.
         norms: Of the T tasks; None: as they are.
+        gramian: [T, T] their inner products, where they are known already.
     """
     by_task = [list(g) for g in zip(*gradients)]
-    for task, norm in enumerate(norms[: len(by_task)]):
+    for t, norm in enumerate(norms[: len(by_task)]):
         if norm is not None:
-            factor = clip_factor(by_task[task], norm)
-            by_task[task] = [scale(g, factor) for g in by_task[task]]
+            squared = None if gramian is None else gramian[t, t]
+            by_task[t] = clip_task(by_task[t], norm, squared)
     return [list(g) for g in zip(*by_task)]

@@ -4,6 +4,11 @@ All is symbolic differentiation of one forward pass in one graph, so that every 
 sees the same dropout masks and batch statistics. `cut` are the activations through
 which shared variables reach the tasks (`MultiTaskModel.cut`); with the cut held fixed,
 a task's loss differentiates through that task's own parts alone.
+
+Under a distribution strategy each replica differentiates the losses of its own rows.
+Gradients of a task are averaged over the replicas before anything is computed of them,
+so that all replicas solve the same problem, that of the whole batch, and apply the same
+gradients.
 """
 
 from __future__ import annotations
@@ -21,9 +26,14 @@ from tfmtl.balance.base import (
     LossWeighting,
     TaskStats,
 )
-from tfmtl.balance.gram import add, gram_matrix, weighted_sum
+from tfmtl.balance.gram import add, gram_matrix, scale, weighted_sum
 from tfmtl.errors import ConfigError
 from tfmtl.training.control import clip_tasks
+from tfmtl.training.replicas import (
+    mean_over_replicas,
+    replica_count,
+    sum_over_replicas,
+)
 from tfmtl.training.shared import SharedVariables
 
 
@@ -31,10 +41,10 @@ class Forward(NamedTuple):
     """One forward pass.
 
     Attributes:
-        losses: T scalars.
-        penalty: Scalar.
+        losses: T scalars, of this replica's rows.
+        penalty: Scalar, of them too.
         cut: Activations through which shared variables reach the tasks.
-        stats: Of the tasks.
+        stats: Of the tasks, over all replicas.
     """
 
     losses: Sequence[Any]
@@ -47,7 +57,8 @@ class Found(NamedTuple):
     """What a step does.
 
     Attributes:
-        gradients: In the order of `SharedVariables.all`; None where nothing flows.
+        gradients: In the order of `SharedVariables.all`, over all replicas; None where
+            nothing flows.
         weights: [T] to log; the mean over groups of variables.
         stats: Of the tasks, with the Gram matrices the balancer saw.
         group_weights: [G, T] of a gradient weighting; None of others.
@@ -76,6 +87,18 @@ def differentiate(
     return found
 
 
+def _sum(gradients: Sequence[Any], weights: Any) -> Any:
+    """The sum over tasks, weighted where there are weights."""
+    return add(gradients) if weights is None else weighted_sum(gradients, weights)
+
+
+def _weighted(losses: Sequence[Any], weights: Any) -> Any:
+    """sum_t w_t L_t, through which no gradient reaches the weights."""
+    if weights is None:
+        return tf.add_n(list(losses))
+    return tf.add_n([weights[t] * loss for t, loss in enumerate(losses)])
+
+
 class StepGradients:
     """Base of the ways to differentiate a step.
 
@@ -92,9 +115,16 @@ class StepGradients:
         self.variables = variables
         self.clip: Sequence[float | None] | None = None
 
-    def _clipped(self, gradients: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        """Gradients, variable by task, with those of tasks that have a norm clipped."""
-        return gradients if self.clip is None else clip_tasks(gradients, self.clip)
+    def _clipped(self, gradients: list[Any], gramian: Any = None) -> list[Any]:
+        """Gradients, variable by task, with those of tasks that have a norm clipped.
+
+        Args:
+            gradients: Variable by task.
+            gramian: [T, T] their inner products, where they are not all here.
+        """
+        if self.clip is None:
+            return gradients
+        return clip_tasks(gradients, self.clip, gramian)
 
     def __call__(self, forward: Forward) -> Found:
         """The gradients of a step.
@@ -104,10 +134,18 @@ class StepGradients:
         """
         raise NotImplementedError
 
+    def _own(self, stats: TaskStats, weights: Any) -> Any:
+        """Weights [T] of the losses that unbalanced variables descend, or None."""
+        own = self.balancer.own_weights(stats, weights)
+        return None if own is None else tf.stop_gradient(own)
+
+    def _of_penalty(self, forward: Forward) -> list[Any]:
+        """The penalties' own gradient, which no balancer weighs."""
+        found = differentiate([forward.penalty], self.variables.all)
+        return mean_over_replicas(found)
+
     def _with_penalty(self, gradients: Sequence[Any], forward: Forward) -> list[Any]:
-        """Adds the penalties' own gradient, which no balancer weighs."""
-        more = differentiate([forward.penalty], self.variables.all)
-        return [add(pair) for pair in zip(gradients, more)]
+        return [add(pair) for pair in zip(gradients, self._of_penalty(forward))]
 
     def _joined(self, shared: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
         """Gradients of shared variables and of the rest, in the order of all."""
@@ -130,13 +168,15 @@ class OfWeightedLosses(StepGradients):
         if self.balancer.needs_gramian:
             last = self.variables.probed("last_shared", None)
             per_task = [differentiate([loss], last) for loss in forward.losses]
-            stats = stats._replace(gramian=gram_matrix(list(zip(*per_task)))[None])
+            gramian = gram_matrix(_mean_of_each(list(zip(*per_task))))
+            stats = stats._replace(gramian=gramian[None])
         return tf.stop_gradient(self.balancer.weigh(stats)), stats
 
     def __call__(self, forward: Forward) -> Found:
         weights, stats = self._weighed(forward)
-        total = tf.reduce_sum(weights * stats.losses) + forward.penalty
-        return Found(differentiate([total], self.variables.all), weights, stats)
+        total = tf.reduce_sum(weights * tf.stack(forward.losses)) + forward.penalty
+        gradients = mean_over_replicas(differentiate([total], self.variables.all))
+        return Found(gradients, weights, stats)
 
 
 class OfGradients(StepGradients):
@@ -148,23 +188,45 @@ class OfGradients(StepGradients):
         shared, rest = self.variables.shared, self.variables.rest
         passes = [differentiate([x], [*shared, *rest]) for x in forward.losses]
         per_task = list(zip(*passes))  # variable by task
-        plain = [add(g) for g in per_task[len(shared) :]]
-        per_task = self._clipped(per_task[: len(shared)])
-        combined, *told = self._combine(per_task, forward.stats)
-        gradients = self._joined(combined, plain)
-        return Found(self._with_penalty(gradients, forward), *told)
+        penalty = self._of_penalty(forward)
+        mine, penalty = self._with_penalties(
+            self._clipped(_mean_of_each(per_task[: len(shared)])),
+            penalty,
+            forward.stats,
+        )
+        balanced, weights, stats, *more = self._combine(mine, forward.stats)
+        own = self._own(stats, weights)
+        plain = [_sum(g, own) for g in per_task[len(shared) :]]
+        gradients = self._joined(
+            [
+                balanced[i] if i in balanced else _sum(g, own)
+                for i, g in enumerate(mine)
+            ],
+            mean_over_replicas(plain),
+        )
+        gradients = [add(pair) for pair in zip(gradients, penalty)]
+        return Found(gradients, weights, stats, *more)
+
+    def _with_penalties(
+        self, per_task: list[Any], penalty: list[Any], stats: TaskStats
+    ) -> tuple[list[Any], list[Any]]:
+        """What of the penalties' gradients, in the order of all variables, belongs to
+        the tasks' gradients of the shared ones: nothing; and what is left."""
+        return per_task, penalty
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
+        """Place of each balanced variable to its gradient, then what `Found` says."""
         config: GradientConfig = self.balancer.config
         groups = self.variables.groups(config)
         grams = [gram_matrix([per_task[i] for i in group]) for group in groups]
         stats = stats._replace(gramian=tf.stack(grams))
         weights = tf.stop_gradient(self.balancer.weigh(stats))  # [G, T]
         group_of = self.variables.group_of_each(config)
-        combined = [
-            add(g) if group is None else weighted_sum(g, weights[group])
-            for g, group in zip(per_task, group_of)
-        ]
+        combined = {
+            i: weighted_sum(per_task[i], weights[group])
+            for i, group in enumerate(group_of)
+            if group is not None
+        }
         return combined, tf.reduce_mean(weights, axis=0), stats, weights
 
 
@@ -174,17 +236,46 @@ class OfCombination(OfGradients):
     def __init__(self, balancer: Any, variables: SharedVariables) -> None:
         super().__init__(balancer, variables)
         self._balanced = variables.balanced(balancer.config)
-        balancer.prepare([variables.shared[i] for i in self._balanced])
+        balancer.prepare(
+            [variables.shared[i] for i in self._balanced],
+            [variables.is_table[i] for i in self._balanced],
+        )
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         mine = [per_task[i] for i in self._balanced]
         stats = stats._replace(gramian=gram_matrix(mine)[None])
         combined, weights = self.balancer.combine(stats, mine)
-        by_place = dict(zip(self._balanced, combined))
-        joined = [
-            by_place[i] if i in by_place else add(g) for i, g in enumerate(per_task)
-        ]
-        return joined, weights, stats
+        return dict(zip(self._balanced, combined)), weights, stats
+
+
+class OfSteps(OfCombination):
+    """Full gradients that the balancer turns into steps, penalties included."""
+
+    def _with_penalties(
+        self, per_task: list[Any], penalty: list[Any], stats: TaskStats
+    ) -> tuple[list[Any], list[Any]]:
+        """Deals them out to the tasks that have a label, in equal parts."""
+        present = tf.cast(stats.present, tf.float32)
+        share = present / tf.maximum(tf.reduce_sum(present), 1.0)
+        found = list(per_task)
+        left = {v.ref(): g for v, g in zip(self.variables.all, penalty)}
+        for i in self._balanced:
+            more = left.pop(self.variables.shared[i].ref())
+            if more is not None:
+                found[i] = [
+                    add([g, scale(more, share[t])]) for t, g in enumerate(per_task[i])
+                ]
+        return found, [left.get(v.ref()) for v in self.variables.all]
+
+
+def _gram_of_cut(at_cut: Sequence[Any]) -> Any:
+    """[T, T] inner products of the tasks' gradients at the cut.
+
+    Replicas have different rows of the cut, so over the whole batch's the inner
+    products add up. By the mean of R losses, a row's gradient is 1/R of its own.
+    """
+    (total,) = sum_over_replicas([gram_matrix(at_cut)])
+    return total / replica_count() ** 2
 
 
 class OfCut(StepGradients):
@@ -205,21 +296,25 @@ class OfCut(StepGradients):
             [tf.zeros_like(z) if p[i] is None else p[i] for p in passes]
             for i, z in enumerate(cut)
         ]
-        plain = [add([p[len(cut) + i] for p in passes]) for i in range(len(rest))]
+        clipped = at_cut
+        if self.clip is not None:
+            clipped = self._clipped(at_cut, _gram_of_cut(at_cut))
+        seeds, weights, stats, *more = self._combine(cut, clipped, forward.stats)
+        own = self._own(stats, weights)
+        plain = [_sum([p[len(cut) + i] for p in passes], own) for i in range(len(rest))]
         # What is no task's own may lie before the cut: a scenario's layers in a trunk.
-        summed = [tf.add_n(g) for g in at_cut]
+        summed = [_sum(g, own) for g in at_cut]
         plain = [add(p) for p in zip(plain, differentiate(cut, rest, summed))]
-        at_cut = self._clipped(at_cut)
-        summed = [tf.add_n(g) for g in at_cut]
-        seeds, *told = self._combine(cut, at_cut, forward.stats)
+        summed = [_sum(g, own) for g in clipped]
         gradients = self._joined(self._shared(cut, seeds, summed), plain)
-        return Found(self._with_penalty(gradients, forward), *told)
+        gradients = mean_over_replicas(gradients)
+        return Found(self._with_penalty(gradients, forward), weights, stats, *more)
 
     def _combine(
         self, cut: Sequence[Any], at_cut: Sequence[Any], stats: TaskStats
     ) -> Any:
         balancer: GradientWeighting = self.balancer
-        stats = stats._replace(gramian=gram_matrix(at_cut)[None])
+        stats = stats._replace(gramian=_gram_of_cut(at_cut)[None])
         weights = tf.stop_gradient(balancer.weigh(stats))  # [1, T]
         seeds = [weighted_sum(g, weights[0]) for g in at_cut]
         return seeds, weights[0], stats, weights
@@ -240,7 +335,10 @@ class OfCut(StepGradients):
 
 
 class OfCombinedCut(OfCut):
-    """Gradients at the cut that the balancer combines itself."""
+    """Gradients at the cut that the balancer combines itself.
+
+    Under a distribution strategy, those of a replica's own rows.
+    """
 
     def _combine(
         self, cut: Sequence[Any], at_cut: Sequence[Any], stats: TaskStats
@@ -265,7 +363,8 @@ class OfLastWeights(StepGradients):
 
     def __call__(self, forward: Forward) -> Found:
         cut, rest = forward.cut, self.variables.rest
-        total = tf.add_n(list(forward.losses))
+        mean = tf.reduce_mean(self.weights, axis=0)
+        total = _weighted(forward.losses, self._own(forward.stats, mean))
         own = differentiate([total], [*cut, *rest], hold=cut)
         summed = [
             tf.zeros_like(z) if g is None else g for z, g in zip(cut, own[: len(cut)])
@@ -277,14 +376,17 @@ class OfLastWeights(StepGradients):
             places = [i for i, g in enumerate(groups) if g == group]
             target = total
             if group is not None:
-                target = tf.add_n(
-                    [self.weights[group, t] * x for t, x in enumerate(forward.losses)]
-                )
+                target = _weighted(forward.losses, self.weights[group])
             found = differentiate([target], [self.variables.shared[i] for i in places])
             shared.update(zip(places, found))
         gradients = self._joined([shared[i] for i in range(len(groups))], plain)
-        weights = tf.reduce_mean(self.weights, axis=0)
-        return Found(self._with_penalty(gradients, forward), weights, forward.stats)
+        return Found(self._with_penalty(gradients, forward), mean, forward.stats)
+
+
+def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[Any]:
+    """Means over the replicas of gradients by variable and task."""
+    means = iter(mean_over_replicas([g for gradients in per_task for g in gradients]))
+    return [[next(means) for _ in gradients] for gradients in per_task]
 
 
 def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradients:
@@ -298,7 +400,9 @@ def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradie
     if isinstance(balancer, CutCombination):
         return OfCombinedCut(balancer, variables)
     if isinstance(balancer, GradientCombination):
-        return OfCombination(balancer, variables)
+        return (OfSteps if balancer.replaces_optimizer else OfCombination)(
+            balancer, variables
+        )
     if isinstance(balancer, GradientWeighting):
         balancer.prepare(len(variables.groups(balancer.config)))
         at_cut = balancer.config.gradients == "representation"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tfmtl.errors import ConfigError
 from tfmtl.metrics.names import metric_key
+from tfmtl.schema.evaluation import RankingMetric
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, LabelStats, SplitStats
 from tfmtl.schema.task import TaskSpec
@@ -71,6 +72,10 @@ def check_monitor(experiment: Experiment, manifest: DatasetManifest) -> None:
         if not defined.isdisjoint(members)
     }
     monitor = experiment.training.monitor
+    subject, _, metric = monitor.rpartition("/")
+    if RankingMetric.parse(metric) is not None:
+        # Lists are not among the counts: that there are rows is all they tell.
+        defined |= {monitor for m in ("logloss", "rmse") if f"{subject}/{m}" in defined}
     if monitor not in defined:
         raise ConfigError(
             f"`training.monitor` = {monitor!r} is undefined on the validation split: "

@@ -8,7 +8,7 @@ from tfmtl._keras import tf
 from tfmtl.balance.base import Balancer, LossWeighting
 from tfmtl.balance.gram import add, scale
 from tfmtl.errors import ConfigError
-from tfmtl.training.control import TaskControl, clip_factor
+from tfmtl.training.control import TaskControl, clip_task
 from tfmtl.training.gradients import (
     Forward,
     Found,
@@ -17,6 +17,7 @@ from tfmtl.training.gradients import (
     differentiate,
     step_gradients,
 )
+from tfmtl.training.replicas import mean_over_replicas
 from tfmtl.training.shared import SharedVariables
 
 
@@ -31,16 +32,18 @@ class OfClippedLosses(OfWeightedLosses):
     def __call__(self, forward: Forward) -> Found:
         weights, stats = self._weighed(forward)
         shared, rest = self.variables.shared, self.variables.rest
-        weighted = tf.unstack(weights * stats.losses)
-        plain = differentiate([tf.add_n(weighted)], rest)
+        weighted = [weights[t] * loss for t, loss in enumerate(forward.losses)]
+        plain = mean_over_replicas(differentiate([tf.add_n(weighted)], rest))
         assert self.clip is not None
         free = [x for x, norm in zip(weighted, self.clip) if norm is None]
-        parts = [differentiate([tf.add_n(free)], shared)] if free else []
+        parts = []
+        if free:
+            parts = [mean_over_replicas(differentiate([tf.add_n(free)], shared))]
         for task, norm in enumerate(self.clip):
             if norm is not None:
                 found = differentiate([forward.losses[task]], shared)
-                factor = weights[task] * clip_factor(found, norm)
-                parts.append([scale(g, factor) for g in found])
+                clipped = clip_task(mean_over_replicas(found), norm)
+                parts.append([scale(g, weights[task]) for g in clipped])
         gradients = self._joined([add(g) for g in zip(*parts)], plain)
         return Found(self._with_penalty(gradients, forward), weights, stats)
 
@@ -67,20 +70,24 @@ class OfOwnReach(StepGradients):
             tf.stop_gradient(x) if t in apart else x
             for t, x in enumerate(forward.losses)
         ]
+        stats = forward.stats
         weighs_losses = isinstance(self.balancer, LossWeighting)
-        stats = forward.stats._replace(losses=tf.stack(losses))
         if not weighs_losses:
             joins = [t not in apart for t in range(len(losses))]
             stats = stats._replace(present=stats.present & tf.constant(joins))
         found = self.inner(forward._replace(losses=losses, stats=stats))
+        weights = found.weights
+        if not weighs_losses:
+            weights = self._own(found.stats, found.weights)
         by_variable: dict[Any, list[Any]] = {
             v.ref(): [g] for v, g in zip(self.variables.all, found.gradients)
         }
         for task in apart:
             own = self.control.own(task)
-            weight = found.weights[task] if weighs_losses else 1.0
-            for v, g in zip(own, differentiate([forward.losses[task]], own)):
-                by_variable[v.ref()].append(scale(g, weight))
+            passed = differentiate([forward.losses[task]], own)
+            for v, g in zip(own, mean_over_replicas(passed)):
+                weighed = g if weights is None else scale(g, weights[task])
+                by_variable[v.ref()].append(weighed)
         gradients = [add(by_variable[v.ref()]) for v in self.variables.all]
         return found._replace(gradients=gradients)
 

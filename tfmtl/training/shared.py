@@ -24,6 +24,7 @@ class SharedVariables:
         all: As `order`.
         shared: Of the kinds `shared` and `embedding`, in that order.
         rest: The others: of tasks, gates, scenarios and cells.
+        is_table: Which of `shared` are embedding tables.
     """
 
     def __init__(
@@ -33,13 +34,13 @@ class SharedVariables:
         self.all = list(order)
         self.shared = [v for v in order if kinds[v.ref()] in SHARED]
         self.rest = [v for v in order if kinds[v.ref()] not in SHARED]
-        self._is_table = [kinds[v.ref()] == "embedding" for v in self.shared]
+        self.is_table = [kinds[v.ref()] == "embedding" for v in self.shared]
 
     def by_kind(self) -> dict[str, list[Any]]:
         """The shared variables, embedding tables apart; kinds without any left out."""
         kinds = {"shared": False, "embedding": True}
         found = {
-            kind: [v for v, t in zip(self.shared, self._is_table) if t is table]
+            kind: [v for v, t in zip(self.shared, self.is_table) if t is table]
             for kind, table in kinds.items()
         }
         return {kind: variables for kind, variables in found.items() if variables}
@@ -47,7 +48,7 @@ class SharedVariables:
     def balanced(self, config: Any) -> list[int]:
         """Places in `shared` of the variables that the balancer's weights apply to."""
         tables = getattr(config, "embedding", "balanced") == "balanced"
-        return [i for i, table in enumerate(self._is_table) if tables or not table]
+        return [i for i, table in enumerate(self.is_table) if tables or not table]
 
     def probed(self, probe: str, last: str | None) -> list[Any]:
         """Variables whose gradients are compared.
@@ -62,7 +63,7 @@ class SharedVariables:
         return [self.shared[i] for i in self._probed(probe, last)]
 
     def _probed(self, probe: str, last: str | None) -> list[int]:
-        places = [i for i, table in enumerate(self._is_table) if not table]
+        places = [i for i, table in enumerate(self.is_table) if not table]
         if probe == "shared+embedding" or not places:
             places = list(range(len(self.shared)))
         if probe == "last_shared":

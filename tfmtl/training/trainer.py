@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tfmtl._keras import tf
 from tfmtl.balance.base import Balancer, TaskStats
 from tfmtl.data.read import Batch
+from tfmtl.errors import ConfigError
 from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.losses.task import TaskLosses
 from tfmtl.models.base import MultiTaskModel
@@ -14,6 +15,7 @@ from tfmtl.optim.groups import OptimizerGroups
 from tfmtl.training.control import TaskControl
 from tfmtl.training.gradients import Forward, Found, OfLastWeights
 from tfmtl.training.reach import controlled_gradients, within_reach
+from tfmtl.training.replicas import any_over_replicas, mean_over_replicas
 from tfmtl.training.shared import SharedVariables
 
 
@@ -49,20 +51,23 @@ def forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
         Losses [T], which tasks have a label [T] bool, and the scalar sum of what is
         added to them: regularisation, and the architecture's own losses.
     """
+    *found, _ = _forward(model, losses, batch)
+    return tuple(found)
+
+
+def _forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
+    """As `forward`, and the model's cut."""
     logits = model(batch.features, training=True)
+    # What the model keeps of its last call is read before losses may speak to other
+    # replicas: while this one waits, those call the same model.
+    cut, extra = model.cut(), model.extra_losses()
+    own = [*model.losses, *model.aux_losses().values()]
     read = (batch.labels, batch.mask, batch.weights)
     task_losses, present = losses(logits, *read)
-    extra = model.extra_losses()
     added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)
-    penalty = tf.add_n(
-        [
-            tf.zeros([]),
-            *model.losses,
-            *model.aux_losses().values(),
-            *(extra[k].weight * v for k, v in added.items()),
-        ]
-    )
-    return task_losses, present, penalty
+    weighted = [extra[k].weight * v for k, v in added.items()]
+    penalty = tf.add_n([tf.zeros([]), *own, *weighted])
+    return task_losses, present, penalty, cut
 
 
 class Trainer(tf.Module):
@@ -70,6 +75,13 @@ class Trainer(tf.Module):
 
     Steps run in chunks inside one graph, so that Python and the host are asked once a
     chunk; a loss that is not finite ends the chunk.
+
+    Under a distribution strategy, in whose scope model, balancer and optimizers were
+    made, it is `train_step` that each replica runs, inside one `tf.function`:
+
+        step = tf.function(lambda b: strategy.run(trainer.train_step, args=(b,)))
+
+    All replicas then take the step of their rows together.
 
     Args:
         model: Has been called once, so that its variables exist.
@@ -99,6 +111,10 @@ class Trainer(tf.Module):
         self._gradients = controlled_gradients(
             balancer, self.variables_shared, self.control
         )
+        if getattr(balancer, "replaces_optimizer", False):
+            shared, config = self.variables_shared.shared, balancer.config
+            places = self.variables_shared.balanced(config)
+            optimizers.follow([shared[i] for i in places])
         self._every = getattr(balancer.config, "every", 1)
         self._last = self._last_weights()
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
@@ -136,6 +152,13 @@ class Trainer(tf.Module):
         Returns:
             The sums of this one step.
         """
+        distributed = tf.distribute.has_strategy()
+        if distributed and (tf.executing_eagerly() or self._last is not None):
+            raise ConfigError(
+                "under a distribution strategy `strategy.run(train_step)` must be "
+                "inside a tf.function, and `balancer.config.every` must be 1. "
+                f"Received: every={self._every}"
+            )
         if tf.executing_eagerly():
             sums: StepSums = self._eager_step(batch)
             return sums
@@ -150,11 +173,13 @@ class Trainer(tf.Module):
         return chosen
 
     def _step(self, batch: Batch, gradients: Any, keep: bool = False) -> StepSums:
-        losses, present, penalty = forward(self.model, self.losses, batch)
+        own, here, penalty, cut = _forward(self.model, self.losses, batch)
         step = tf.convert_to_tensor(self.model.step)
-        losses, present = self.control.masked(losses, present, step)
+        own, here = self.control.masked(own, here, step)
+        losses, total_penalty = mean_over_replicas([own, penalty])
+        present = any_over_replicas(here)
         stats = TaskStats(losses, present, step)
-        passed = Forward(tf.unstack(losses), penalty, self.model.cut(), stats)
+        passed = Forward(tf.unstack(own), penalty, cut, stats)
         found: Found = gradients(passed)
         if keep:
             self.balancer.last_weights.assign(found.group_weights)
@@ -164,15 +189,15 @@ class Trainer(tf.Module):
             with frozen_statistics():
                 after, *_ = forward(self.model, self.losses, batch)
                 after, _ = self.control.masked(after, present, step)
-            self.balancer.after_update(found.stats, after)
+            self.balancer.after_update(found.stats, *mean_over_replicas([after]))
         self.model.step.assign_add(1)
-        finite = tf.math.is_finite(tf.reduce_sum(losses) + penalty)
+        finite = tf.math.is_finite(tf.reduce_sum(losses) + total_penalty)
         return StepSums(
             steps=tf.constant(1, tf.int64),
             losses=losses,
             present=tf.cast(present, tf.float32),
             weights=found.weights,
-            penalty=penalty,
+            penalty=total_penalty,
             finite=finite & tf.reduce_all(tf.math.is_finite(found.weights)),
         )
 

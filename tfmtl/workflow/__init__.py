@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfmtl.workflow.diagnose import Diagnosis, diagnose
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.export import export
+from tfmtl.workflow.fuse import fuse
 from tfmtl.workflow.score import score
 from tfmtl.workflow.train import TrainResult, train
 
@@ -14,6 +15,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "export",
+    "fuse",
     "score",
     "train",
 ]

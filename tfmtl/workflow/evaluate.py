@@ -14,8 +14,11 @@ from tfmtl.errors import ConfigError
 from tfmtl.files import atomic_write
 from tfmtl.metrics.report import TaskPredictions, evaluate_predictions
 from tfmtl.progress import Listener, Silent
+from tfmtl.schema.fusion import SCORE, FusionChoice
 from tfmtl.schema.task import outputs_of
 from tfmtl.training.evaluation import predictions
+from tfmtl.workflow.fusion import fusion_of
+from tfmtl.workflow.ranked import fused_report, fused_scores, gain_of, ranking_of
 from tfmtl.workflow.restore import restore
 
 
@@ -26,6 +29,7 @@ def evaluate(
     dataset: str | pathlib.Path | None = None,
     predictions_file: str | pathlib.Path | None = None,
     snapshot: str | None = None,
+    fusion: FusionChoice = "found",
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Evaluates the model of a finished run on a split.
@@ -38,17 +42,22 @@ def evaluate(
             vocabularies of its own, which must be the run's for the metrics to mean
             anything.
         predictions_file: A Parquet file to write: keys, scenario, and for each output
-            its prediction and label (null outside its population).
+            its prediction and label (null outside its population), and the prediction
+            `score` where outputs are fused.
         snapshot: Evaluate the model of this task's own best step; the run's choice
             where None.
+        fusion: Which weights make the fused score: see `workflow.fusion.fusion_of`.
         listener: Told about the progress.
 
     Returns:
         The report: `{"split", "rows", "tasks": {output: {metric: value}},
-        "mean_task_auc", "mean_cell_auc", "same_dataset"}`; undefined values are None.
-        An output is a task, or `buy|click` for a task with `given`; means are over the
-        main tasks; a task's sample weights enter its metrics. `same_dataset` says
-        whether the data set is the one of the run, None where that is not known.
+        "mean_task_auc", "mean_cell_auc", "same_dataset", "fusion"}`; undefined values
+        are None. An output is a task, or `buy|click` for a task with `given`; means are
+        over the main tasks; a task's sample weights enter its metrics, but not those of
+        the order inside lists. `same_dataset` says whether the data set is the one of
+        the run, None where that is not known.
+        `fusion` says how well the fused score orders each output's rows, None where
+        there is none: see `workflow.ranked.fused_report`.
 
     Raises:
         ConfigError: The data set has no such split, or the run no such snapshot.
@@ -67,9 +76,20 @@ def evaluate(
     )
     predicted, labels, scenario, keys = predictions(model, reader)
     scenarios = manifest.dataset.scenario_values
+    experiment = restored.experiment
+    fused = fusion_of(run, experiment, fusion)
+    score = None
+    if fused is not None:
+        score = fused_scores(experiment, fused, predicted, keys)
     if predictions_file is not None:
-        _write(
-            pathlib.Path(predictions_file), predicted, labels, scenario, keys, scenarios
+        write_predictions(
+            pathlib.Path(predictions_file),
+            predicted,
+            labels,
+            scenario,
+            keys,
+            scenarios,
+            score,
         )
     tasks = [
         TaskPredictions(
@@ -78,17 +98,28 @@ def evaluate(
             labels=labels[name]["labels"].astype(np.float64),
             predictions=predicted[name].astype(np.float64),
             weights=labels[name]["weights"].astype(np.float64) if task.weight else None,
+            gain=gain_of(experiment, name),
         )
         for name, task in outputs_of(model.tasks).items()
     ]
+    known = {name: values["labels"] for name, values in labels.items()}
+    shared: dict[str, Any] = {
+        "scenario": scenario if scenarios else None,
+        "scenario_names": scenarios,
+        "users": keys.get("user"),
+        "ranking": ranking_of(experiment, keys, known),
+    }
     report = evaluate_predictions(
         split,
         tasks,
-        scenario=scenario if scenarios else None,
-        scenario_names=scenarios,
-        users=keys.get("user"),
         mean_over=[t.name for t in model.tasks if t.role == "main"],
+        **shared,
     )
+    report["fusion"] = None
+    if fused is not None and score is not None:
+        report["fusion"] = fused_report(
+            split, experiment, fused, score, known, **shared
+        )
     report["same_dataset"] = restored.same_dataset
     if restored.same_dataset is False:
         listener.note(
@@ -100,14 +131,29 @@ def evaluate(
     return report
 
 
-def _write(
+def write_predictions(
     path: pathlib.Path,
     predicted: dict[str, np.ndarray],
     labels: dict[str, dict[str, np.ndarray]],
     scenario: np.ndarray,
     keys: dict[str, np.ndarray],
     scenarios: tuple[str, ...],
+    score: np.ndarray | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> None:
+    """Writes what is known of each row to a Parquet file.
+
+    Args:
+        path: The file: keys by their names, `scenario`, and for each output
+            `prediction/<output>`, in the unit of its label, and `label/<output>`.
+        predicted: Output to [N] or [N, C].
+        labels: Output to its labels, NaN outside the population, as null.
+        scenario: [N] ids.
+        keys: Key to [N].
+        scenarios: Names of the ids.
+        score: [N], the fused score, becomes `prediction/score`; or None.
+        metadata: Kept with the file's schema.
+    """
     columns: dict[str, Any] = {}
     for name, values in keys.items():
         text = values.dtype == object
@@ -124,6 +170,8 @@ def _write(
             pa.array(list(values)) if values.ndim > 1 else pa.array(values)
         )
         columns[f"label/{name}"] = pa.array(labels[name]["labels"], from_pandas=True)
+    if score is not None:
+        columns[f"prediction/{SCORE}"] = pa.array(score)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
+    pq.write_table(pa.table(columns, metadata=metadata), sink)
     atomic_write(path, sink.getvalue().to_pybytes())

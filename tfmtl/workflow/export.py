@@ -13,10 +13,12 @@ from tfmtl.export.saved_model import save, serving_module, versions_in
 from tfmtl.export.signature import served_outputs
 from tfmtl.files import atomic_directory
 from tfmtl.progress import Listener, Silent
+from tfmtl.schema.fusion import SCORE, FusionChoice, FusionSpec
 from tfmtl.schema.manifest import ExportManifest, served_inputs
 from tfmtl.schema.task import outputs_of
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
+from tfmtl.workflow.fusion import fusion_of, score_meaning
 from tfmtl.workflow.restore import Restored, restore
 
 
@@ -28,6 +30,7 @@ def export(
     dataset: str | pathlib.Path | None = None,
     metrics: dict[str, Any] | None = None,
     snapshot: str | None = None,
+    fusion: FusionChoice = "found",
     listener: Listener | None = None,
 ) -> ExportManifest:
     """Exports the model of a finished run as `output/<version>/`.
@@ -44,6 +47,7 @@ def export(
             the model's step where None (of a refitted run: of the model before it).
         snapshot: Export the model of this task's own best step; the run's choice where
             None.
+        fusion: Which weights make the output `score`: see `workflow.fusion.fusion_of`.
         listener: Told about the progress.
 
     Returns:
@@ -63,9 +67,10 @@ def export(
     validated = restored.result["metrics"]
     if snapshot is not None:
         validated = RunDirectory(run).metrics_at(restored.step)
-    manifest = _card(restored, metrics, validated)
+    fused = fusion_of(run, restored.experiment, fusion)
+    manifest = _card(restored, metrics, validated, fused)
     spec = restored.experiment.export
-    module = serving_module(restored.model, restored.dataset, spec.outputs)
+    module = serving_module(restored.model, restored.dataset, spec.outputs, fused)
     began = time.perf_counter()
     _remove_leftovers(base)
     with (
@@ -115,7 +120,10 @@ def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
 
 
 def _card(
-    restored: Restored, metrics: dict[str, Any] | None, validated: dict[str, float]
+    restored: Restored,
+    metrics: dict[str, Any] | None,
+    validated: dict[str, float],
+    fusion: FusionSpec | None,
 ) -> ExportManifest:
     model, manifest = restored.model, restored.manifest
     if metrics is not None:
@@ -135,6 +143,9 @@ def _card(
         }
         module_outputs[task.name] = meaning[task.type]
     served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
+    outputs = {name: module_outputs[name] for name in served}
+    if fusion is not None:
+        outputs[SCORE] = score_meaning(fusion)
     train = manifest.splits["train"]
     return ExportManifest(
         tfmtl_version=versions().get("tfmtl", ""),
@@ -144,7 +155,8 @@ def _card(
         schema_hash=manifest.schema_hash,
         dataset=manifest.dataset,
         inputs=served_inputs(manifest.dataset),
-        outputs={name: module_outputs[name] for name in served},
+        outputs=outputs,
+        fusion=fusion,
         scenarios=manifest.dataset.scenario_values,
         metrics=metrics or validated,
         data={

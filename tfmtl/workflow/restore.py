@@ -48,6 +48,7 @@ def restore(
     *,
     same_dataset: bool = False,
     snapshot: str | None = None,
+    refit: bool = True,
 ) -> Restored:
     """Loads the model of a finished run.
 
@@ -58,6 +59,8 @@ def restore(
         same_dataset: Refuse such a data set.
         snapshot: Load the model of this task's own best evaluation instead of the
             chosen or refitted one.
+        refit: Take the refitted model where there is one; else the one before it, which
+            has not seen the validation split.
 
     Raises:
         ConfigError: The run has no such snapshot.
@@ -84,11 +87,13 @@ def restore(
         )
     manifest = fit_manifest(experiment, manifest)
     model = build.make_model(experiment, manifest, directory)
-    refit = result["refit"] and snapshot is None
-    folder = source.path / REFIT / "checkpoints" if refit else source.checkpoints
+    refitted = refit and result["refit"] and snapshot is None
+    folder = source.path / REFIT / "checkpoints" if refitted else source.checkpoints
     step = result["step"] if snapshot is None else _snapshot_step(result, snapshot)
     restore_model(model, folder, step)
-    return Restored(model, experiment, manifest, directory, result, step, refit, same)
+    return Restored(
+        model, experiment, manifest, directory, result, step, refitted, same
+    )
 
 
 def _snapshot_step(result: dict[str, Any], task: str) -> int:

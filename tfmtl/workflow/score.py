@@ -20,8 +20,10 @@ from tfmtl.export.saved_model import load_signature, serving_module, versions_in
 from tfmtl.files import atomic_file, atomic_write
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.fusion import SCORE, FusionChoice
 from tfmtl.schema.manifest import EXPORT_FILE, RowCounts, read_export
 from tfmtl.training.rundir import RUN
+from tfmtl.workflow.fusion import fusion_of
 from tfmtl.workflow.restore import restore
 
 _REASONS = 5  # that are told; the file of counts has all
@@ -34,6 +36,7 @@ def score(
     *,
     dataset: str | pathlib.Path | None = None,
     snapshot: str | None = None,
+    fusion: FusionChoice = "found",
     listener: Listener | None = None,
 ) -> RowCounts:
     """Predicts every row of raw files with an export or a run.
@@ -55,6 +58,9 @@ def score(
         dataset: Where a run's data set lies now, if it was moved.
         snapshot: Of a run, the model of this task's own best step; the run's choice
             where None.
+        fusion: Which weights of a run make the output `score`: see
+            `workflow.fusion.fusion_of`. An export has those that it was made with.
+            `form: rank` is left out, since a file's rows come in blocks, not in lists.
         listener: Told about the progress.
 
     Returns:
@@ -66,7 +72,8 @@ def score(
     """
     listener = listener or Silent()
     patterns = [inputs] if isinstance(inputs, str) else list(inputs)
-    spec, predict = _load(pathlib.Path(model_or_run), dataset, snapshot, listener)
+    path = pathlib.Path(model_or_run)
+    spec, predict = _load(path, dataset, snapshot, fusion, listener)
     listener.stage("score")
     path = pathlib.Path(output)
     reasons: collections.Counter[str] = collections.Counter()
@@ -144,7 +151,11 @@ def _write_counts(
 
 
 def _load(
-    path: pathlib.Path, dataset: Any, snapshot: str | None, listener: Listener
+    path: pathlib.Path,
+    dataset: Any,
+    snapshot: str | None,
+    fusion: FusionChoice,
+    listener: Listener,
 ) -> tuple[DatasetSpec, Any]:
     """The data specification and a function from served inputs to NumPy outputs."""
     if (path / RUN).is_file():
@@ -155,7 +166,8 @@ def _load(
                 "run's: raw values go through its transform graph"
             )
         outputs = restored.experiment.export.outputs
-        module = serving_module(restored.model, restored.dataset, outputs)
+        fused = fusion_of(path, restored.experiment, fusion)
+        module = serving_module(restored.model, restored.dataset, outputs, fused)
         spec, function = (
             restored.manifest.dataset,
             module.signatures()["serving_default"],
@@ -180,11 +192,25 @@ def _load(
                 "`dataset` is for a run: an exported model holds its transform graph. "
                 f"Received: {str(dataset)!r} with the model {str(version)!r}"
             )
-        spec, function = read_export(version).dataset, load_signature(version)
+        if fusion != "found":
+            raise ConfigError(
+                "`fusion` is for a run: an exported model has the weights it was made "
+                f"with. Received: {fusion!r} with the model {str(version)!r}"
+            )
+        card = read_export(version)
+        fused = card.fusion
+        spec, function = card.dataset, load_signature(version)
+    left_out = SCORE if fused is not None and fused.form == "rank" else None
+    if left_out:
+        listener.note(
+            f"`{SCORE}` is left out: `form: rank` compares the rows of a list, and the "
+            "rows of a file come in blocks. See tfmtl.fusion.scores.fuse"
+        )
 
     def predict(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         tensors = {name: tf.constant(values) for name, values in columns.items()}
-        return {k: v.numpy() for k, v in function(**tensors).items()}
+        answer = function(**tensors).items()
+        return {k: v.numpy() for k, v in answer if k != left_out}
 
     return spec, predict
 

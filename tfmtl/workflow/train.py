@@ -12,10 +12,10 @@ from tfmtl import build
 from tfmtl._keras import keras, tf
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.files import check_target
+from tfmtl.models import MultiTaskModel
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
-from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.loop import Loop, Outcome
 from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
@@ -95,15 +95,18 @@ def train(
     check_monitor(experiment, manifest)
     listener = listener or Silent()
     target = RunDirectory(run)
+    over = resume and target.finished
+    # Before an old run goes: what only the data set can tell is refused here.
+    model = None if over else _make_model(experiment, manifest, directory)
     _prepare(target, experiment, manifest, directory, resume, overwrite)
-    if resume and target.finished:
+    if model is None:
         result = TrainResult(**{**target.result(), "run": str(run)})
         if result.refit or not refit:
             listener.note("the run is finished already")
             return result
     else:
         outcome, parameters = _fit(
-            experiment, manifest, directory, target, resume, listener
+            experiment, manifest, directory, model, target, resume, listener
         )
         result = TrainResult(
             run=str(run),
@@ -122,7 +125,8 @@ def train(
         if not (resume and again.exists):
             again.begin(experiment, target.facts())
         planned = with_stops(experiment, result.tasks)
-        _fit(planned, manifest, directory, again, resume, listener, result.step)
+        model = _make_model(planned, manifest, directory)
+        _fit(planned, manifest, directory, model, again, resume, listener, result.step)
         result = dataclasses.replace(result, refit=True)
     target.finish(dataclasses.asdict(result))
     return result
@@ -202,34 +206,38 @@ def _prepare(
     run.begin(experiment, facts)
 
 
+def _make_model(
+    experiment: Experiment, manifest: DatasetManifest, directory: pathlib.Path
+) -> MultiTaskModel:
+    keras.utils.set_random_seed(experiment.seed)
+    if experiment.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return build.make_model(experiment, manifest, directory)
+
+
 def _fit(
     experiment: Experiment,
     manifest: DatasetManifest,
     directory: pathlib.Path,
+    model: MultiTaskModel,
     run: RunDirectory,
     resume: bool,
     listener: Listener,
     refit_steps: int | None = None,
 ) -> tuple[Outcome, int]:
     spec = experiment.training
-    keras.utils.set_random_seed(experiment.seed)
-    if spec.deterministic:
-        tf.config.experimental.enable_op_determinism()
     splits = ("train",) if refit_steps is None else ("train", "validation")
     reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
     # A refit repeats the chosen run's learning rates: planned on its training rows.
     chosen = build.make_reader(experiment, manifest, directory, "train", train=True)
     per_epoch = chosen.batches_per_epoch
     planned = spec.steps or spec.epochs * per_epoch
-    model = build.make_model(experiment, manifest, directory)
     for line in model.notes():
         listener.note(line)
     trainer = build.make_trainer(experiment, model, planned, per_epoch)
     evaluator = None
     if refit_steps is None:
-        evaluator = SplitEvaluator(
-            model, build.make_reader(experiment, manifest, directory, "validation")
-        )
+        evaluator = build.make_evaluator(experiment, model, manifest, directory)
     loop = Loop(trainer, reader, evaluator, run, spec, listener, refit_steps)
     parameters = sum(int(tf.size(v)) for v in model.trainable_variables)
     return loop.fit(resume=resume), parameters

@@ -362,3 +362,29 @@ def test_what_waits_for_a_task_stays_and_counts_in_no_norm() -> None:
 def test_steps_that_end_before_they_begin_are_refused() -> None:
     with pytest.raises(ValueError, match="`stop_step` must come after `start_step`"):
         _spec(start_step=5, stop_step=5)
+
+
+def test_followed_variables_move_by_rate_times_what_is_given() -> None:
+    groups = _variables()
+    schedule = ScheduleSpec(kind="linear", decay_steps=2)
+    optimizers = OptimizerGroups(
+        {"default": _spec("Adam", schedule=schedule), "embedding": _spec("LazyAdam")},
+        groups,
+        10,
+    )
+    kernel, table = groups["shared"][0], groups["embedding"][0]
+    optimizers.follow([kernel, table])
+    assert len(optimizers.composite.optimizers) == 3
+    rows = tf.IndexedSlices(tf.constant([[2.0, 0.0]]), [1], [4, 2])
+    by_name = {"a/kernel:0": tf.constant([[4.0, -2.0]]), "table:0": rows}
+    ones = tf.ones_like
+    gradients = [by_name.get(v.name, ones(v)) for v in optimizers.variables_in_order]
+    optimizers.apply(gradients)
+    np.testing.assert_allclose(kernel, [[0.6, 2.2]], rtol=1e-6)
+    np.testing.assert_allclose(table[1], [0.8, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(table[0], [1.0, 1.0])
+    # Those that nobody follows have Adam still: the first step is the rate.
+    np.testing.assert_allclose(groups["shared"][1], [2.9], rtol=1e-5)
+    optimizers.apply(gradients)  # at half the rate
+    np.testing.assert_allclose(kernel, [[0.4, 2.3]], rtol=1e-6)
+    assert float(optimizers.learning_rates()["default"]) == 0

@@ -71,6 +71,38 @@ def test_rows_and_broken_lines_know_where_they_stand(
     assert found == {n: n for n in range(500)}
 
 
+def test_a_broken_line_that_is_no_utf8_ends_nothing(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sources, "_CSV_BLOCK", 64)
+    lines = [f"{n},\u00e9{n}".encode() for n in range(60)]
+    lines[1] = b"1"
+    lines[20] = b"20,\xff"
+    lines[30] = b"30,\xff\xfe,6"
+    lines[50] = "50,\u00e9,7".encode()
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"\n".join([b"a,caf\xc3\xa9", *lines, b""]))
+    assert sources.column_names(str(path)) == ["a", "caf\u00e9"]
+    values: dict[int, Any] = {}
+    broken: dict[int, str] = {}
+    positions = sources.Positions(0)
+    for part in read(path, ["caf\u00e9"]):
+        if isinstance(part, sources.Broken):
+            broken |= dict(zip(part.rows, part.lines, strict=True))
+            positions.skip(part.rows)
+        else:
+            rows = positions.take(part.num_rows).tolist()
+            values |= dict(zip(rows, part.column("caf\u00e9").to_pylist()))
+    wanted = {1: "1", 30: "30,\\xff\\xfe,6", 50: "50,\u00e9,7"}
+    assert broken == wanted
+    assert values == {
+        n: line.partition(b",")[2] for n, line in enumerate(lines) if n not in broken
+    }
+    assert "UnicodeDecodeError" not in capsys.readouterr().err
+
+
 @given(st.lists(st.booleans()), st.integers(1, 7), st.integers(0, 3))
 @settings(max_examples=50, deadline=None)
 def test_positions(broken: list[bool], step: int, first: int) -> None:

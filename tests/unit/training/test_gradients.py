@@ -52,6 +52,21 @@ class ConstantCombination(GradientCombination):
         return [weighted_sum(g, weights) for g in gradients], weights
 
 
+OWN = np.array([2.0, 0.5, -1.0])
+
+
+class Owning(Constant):
+    """What the balancer leaves alone descends other losses than the plain ones."""
+
+    def own_weights(self, stats: Any, weights: Any) -> Any:
+        return tf.constant(OWN, tf.float32)
+
+
+class OwningCombination(ConstantCombination):
+    def own_weights(self, stats: Any, weights: Any) -> Any:
+        return weights * tf.constant(OWN / WEIGHTS, tf.float32)
+
+
 class ConstantCut(CutCombination):
     """The same weights, at the cut."""
 
@@ -137,13 +152,15 @@ def kinds(model: Any) -> dict[str, str]:
     return {v.name: g.partition("/")[0] for g, vs in groups.items() for v in vs}
 
 
-def expected(model: Any, batch: Any, plain: tuple[str, ...] = ()) -> dict[str, Any]:
+def expected(
+    model: Any, batch: Any, plain: tuple[str, ...] = (), own: Any = (1.0, 1.0, 1.0)
+) -> dict[str, Any]:
     tasks, penalty = per_task(model, batch)
     kind = kinds(model)
     wanted = {}
     for name in penalty:
         weigh = kind[name] in ("shared", "embedding") and kind[name] not in plain
-        weights = WEIGHTS if weigh else np.ones(3)
+        weights = WEIGHTS if weigh else own
         wanted[name] = sum(w * g[name] for w, g in zip(weights, tasks)) + penalty[name]
     return wanted
 
@@ -191,6 +208,30 @@ def test_settings_change_what_is_compared_not_who_gets_what(
     found = moves(trainer_of(mmoe, kind, **config), batch)
     plain = ("embedding",) if config.get("embedding") == "sum" else ()
     assert_moves(found, expected(mmoe, batch, plain))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "steps"),
+    [
+        (Owning, {"embedding": "sum"}, 1),
+        (Owning, {"gradients": "representation", "embedding": "sum"}, 1),
+        (Owning, {"every": 2}, 2),
+        (OwningCombination, {"embedding": "sum"}, 1),
+    ],
+    ids=["full", "representation", "between", "combination"],
+)
+def test_what_is_not_balanced_descends_the_balancers_own_losses(
+    mmoe: Any, kind: Any, config: dict[str, Any], steps: int
+) -> None:
+    batch = ModelConformance.tiny().batch
+    trainer = trainer_of(mmoe, kind, **config)
+    if steps == 2:  # The step between two solutions.
+        mmoe.step.assign(1)
+        trainer.balancer.last_weights.assign(WEIGHTS[None])
+    plain = ("embedding",) if config.get("embedding") == "sum" else ()
+    found = moves(trainer, batch)
+    mmoe.step.assign(0)
+    assert_moves(found, expected(mmoe, batch, plain, OWN))
 
 
 def test_equal_weights_are_the_gradient_of_the_sum(model: Any) -> None:

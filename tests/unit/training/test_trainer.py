@@ -101,3 +101,14 @@ def test_a_chunk_equals_its_steps(experiment: Any, dataset: Any) -> None:
         single.train_step(batch)
     for a, b in zip(chunked.model.variables, single.model.variables):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6, err_msg=a.name)
+
+
+def test_adatask_by_one_line(experiment: Any, dataset: Any, batch: Batch) -> None:
+    trainer = _trainer(experiment, dataset, balancer={"class": "AdaTask"})
+    shared = trainer.model.variable_groups()["shared"]
+    before = [v.numpy() for v in shared]
+    sums = trainer.train_step(batch)
+    assert bool(sums.finite)
+    # Three tasks of Adam: at the first step each element moves by at most 3 rates.
+    moved = [np.abs(v - b).max() for v, b in zip(shared, before)]
+    assert max(moved) == pytest.approx(0.3, rel=1e-3)
