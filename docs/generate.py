@@ -22,6 +22,7 @@ from tfmtl import balance, models
 from tfmtl.models import matching
 from tfmtl.schema import (
     base,
+    control,
     dataset,
     evaluation,
     experiment,
@@ -80,6 +81,7 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
             experiment.ScheduleSpec,
             experiment.RegularizationSpec,
             experiment.TrainingSpec,
+            control.TaskControlSpec,
             evaluation.EvaluationSpec,
             evaluation.RankingSpec,
             fusion.FusionSpec,
@@ -103,6 +105,7 @@ _TITLES = {
     experiment.ScheduleSpec: "`optimizers.<pattern>.schedule`",
     experiment.RegularizationSpec: "`regularization`",
     experiment.TrainingSpec: "`training`",
+    control.TaskControlSpec: "`training.tasks.<task>`",
     evaluation.EvaluationSpec: "`evaluation`",
     evaluation.RankingSpec: "`evaluation.ranking`",
     fusion.FusionSpec: "`fusion`",

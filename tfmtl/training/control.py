@@ -68,12 +68,12 @@ class TaskControl:
             n: [v for g, vs in groups.items() if task_of(g) == n for v in vs]
             for n in names
         }
-        for task in self.apart:
-            if not self._own[names[task]]:
+        for place in self.apart:
+            if not self.own(place):
                 raise ConfigError(
-                    f"`training.tasks.{names[task]}.reach: own` needs variables of the "
-                    "task's own; in this model other tasks reach all it has. Groups: "
-                    f"{sorted(groups)}"
+                    f"`training.tasks.{names[place]}.reach: own` needs variables of "
+                    "the task's own; in this model other tasks reach all it has. "
+                    f"Groups: {sorted(groups)}"
                 )
         self._start = np.array([s.start for s in all_specs], np.int64)
         never = np.iinfo(np.int64).max
