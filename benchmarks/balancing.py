@@ -1,0 +1,375 @@
+"""Balancers: what a step costs, and what it buys.
+
+    python -m benchmarks.balancing --raw DIR --out DIR [--full] [--seeds N]
+        [--parts cost kuairand simulated] [--balancers NAME ...] [--work DIR]
+        [--minutes N]
+
+`cost`: KuaiRand's four tasks (click, long_view, like, profile_enter) in the shipped
+MMoE, batches of 1,024 in memory. Each balancer runs in a process of its own, which then
+trains the same model with Equal in turns of 20 steps: a ratio is of medians of the same
+process. Peak memory is that of the process before Equal joins it, less that of a
+process with Equal alone. Methods that can look at activations are measured both ways.
+
+`kuairand`: mean test AUC of the four tasks, train 04-25..28, validation 04-29, test
+04-30, step chosen on the validation mean. `simulated`: click, like and buy of simulated
+logs, whose tastes partly conflict. The controls are Equal and Fixed with weights tuned
+on the validation split, one task's weight after another, by another seed.
+
+Reduced: at most 2 epochs, 1 seed. Full: epochs as shipped, 5 seeds. Figures are kept as
+they come, and a call with the same `--out` continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.reproduction import note, plus_minus, t_interval
+from benchmarks.trials import (
+    Document,
+    Record,
+    Study,
+    arguments,
+    make_dataset,
+    origin,
+    shipped,
+    study,
+    table,
+)
+from pipeline import preprocess
+from tfmtl.adapters.simulate import simulate
+from tfmtl.balance import BALANCERS, GradientConfig
+from tfmtl.files import atomic_write
+
+TASKS = {
+    "kuairand": ("click", "long_view", "like", "profile_enter"),
+    "simulated": ("click", "like", "buy"),
+}
+ROWS = 200_000
+REDUCED_EPOCHS = 2
+CONFIGS: dict[str, dict[str, Any]] = {
+    "MetaBalance": {"target": "click"},
+    "DWA": {"window": 50},
+}
+"""What a balancer needs beside its defaults."""
+CONTROLS = ("Equal", "Fixed")
+FACTORS = (0.3, 3.0)
+TUNING_SEED = 100
+TURNS, STEPS, BATCHES = 7, 20, 8
+LIMITS = {"loss weighting": 1.15, "FAMO": 1.45, "GradNorm": 1.4}
+FULL_LIMIT, REPRESENTATION_LIMIT = 3.2, 1.5
+
+
+def base_document(data: str, full: bool) -> Document:
+    """The shipped experiment with the study's tasks."""
+    document = shipped(data)
+    tasks = document["dataset"]["tasks"]
+    chosen = [t for t in tasks if t["name"] in TASKS[data]]
+    for task in chosen:
+        if task["name"] == "buy":
+            task["given"] = "click"  # the step between is not among these tasks
+    document["dataset"]["tasks"] = chosen
+    document["training"] |= {"monitor": "mean/auc", "patience": 2}
+    if not full:
+        document["training"]["epochs"] = REDUCED_EPOCHS
+    return document
+
+
+def with_balancer(base: Document, name: str, config: dict[str, Any]) -> Document:
+    """The experiment with another balancer."""
+    changed = copy.deepcopy(base)
+    changed["balancer"] = {"class": name, "config": config}
+    return changed
+
+
+# === Cost ===
+
+
+def variants(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Each balancer, and with gradients at activations where it can."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name in names:
+        config = dict(CONFIGS.get(name, {}))
+        if name == "Fixed":
+            config = {"weights": {"click": 2.0}}
+        found.append((name, config))
+        kind = BALANCERS[name].Config
+        if name == "MGDA-UB" or not issubclass(kind, GradientConfig):
+            continue
+        if BALANCERS[name].protocol == "gradient weighting":
+            whole = {"gradients": "representation", "granularity": "whole"}
+            found.append((name, {**config, **whole}))
+    return found
+
+
+def measure_alone(file: pathlib.Path) -> None:
+    """In a process of its own: the cost of one balancer, printed as JSON."""
+    from tfmtl import build
+    from tfmtl._keras import tf
+    from tfmtl.schema.load import parse_experiment
+    from tfmtl.schema.manifest import read_dataset
+
+    asked = json.loads(file.read_text())
+    dataset = pathlib.Path(asked["dataset"])
+    manifest = read_dataset(dataset)
+
+    def runner(document: Document) -> Any:
+        experiment = parse_experiment(document)
+        narrowed = manifest.model_copy(update={"dataset": experiment.dataset})
+        reader = build.make_reader(experiment, narrowed, dataset, "train", train=True)
+        batches = list(reader.epoch().take(BATCHES))
+        data = tf.data.Dataset.from_generator(
+            lambda: iter(batches), output_signature=reader.epoch().element_spec
+        )
+        iterator = iter(data.cache().repeat())
+        model = build.make_model(experiment, narrowed, dataset)
+        trainer = build.make_trainer(experiment, model, 1_000, 50)
+
+        def turn() -> float:
+            began = time.perf_counter()
+            sums = trainer.train_chunk(iterator, tf.constant(STEPS, tf.int64))
+            done = int(sums.steps)
+            return (time.perf_counter() - began) / done
+
+        turn()
+        return turn
+
+    own = runner(asked["document"])
+    own()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    equal = runner(with_balancer(asked["document"], "Equal", {}))
+    pairs = [(own(), equal()) for _ in range(TURNS)]
+    mine, theirs = (statistics.median(p[i] for p in pairs) for i in (0, 1))
+    print(json.dumps({"ms": 1e3 * mine, "equal_ms": 1e3 * theirs, "peak_mib": peak}))
+
+
+def costs(
+    options: argparse.Namespace, document: Document, dataset: pathlib.Path
+) -> list[Record]:
+    """The cost of every variant; those measured before are kept."""
+    file = options.out / "balancing_cost.json"
+    rows: list[Record] = json.loads(file.read_text()) if file.exists() else []
+    for name, config in variants(options.balancers or list(BALANCERS)):
+        if any((r["name"], r["config"]) == (name, config) for r in rows):
+            continue
+        asked = options.out / "asked.json"
+        atomic_write(
+            asked,
+            json.dumps(
+                {
+                    "dataset": str(dataset),
+                    "document": with_balancer(document, name, config),
+                },
+                default=str,
+            ),
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.balancing", "--alone", str(asked)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        row: Record = {"name": name, "config": config}
+        if done.returncode == 0:
+            row |= json.loads(done.stdout.splitlines()[-1])
+        else:
+            row["failed"] = (done.stderr.strip().splitlines() or ["?"])[-1][:200]
+        note(json.dumps(row))
+        rows.append(row)
+        atomic_write(file, json.dumps(rows, indent=1))
+    return rows
+
+
+def limit_of(row: Record) -> float | None:
+    """The promised ratio to Equal; None where none is promised."""
+    name, protocol = row["name"], BALANCERS[row["name"]].protocol
+    if name in LIMITS:
+        return LIMITS[name]
+    if protocol == "gradient weighting":
+        at_cut = row["config"].get("gradients") == "representation"
+        return REPRESENTATION_LIMIT if at_cut or name == "MGDA-UB" else FULL_LIMIT
+    return LIMITS.get(protocol)
+
+
+def cost_table(rows: Iterable[Record]) -> str:
+    """A line a variant."""
+    rows = list(rows)
+    peaks = [r["peak_mib"] for r in rows if r["name"] == "Equal" and "peak_mib" in r]
+    lines = []
+    for row in rows:
+        how = row["config"].get("gradients", "")
+        if "failed" in row:
+            lines.append([row["name"], how, row["failed"].replace("|", "\\|"), "", ""])
+            continue
+        ratio, limit = row["ms"] / row["equal_ms"], limit_of(row)
+        verdict = "-" if limit is None else f"{limit} {'' if ratio <= limit else '!'}"
+        more = f"{row['peak_mib'] - peaks[0]:+.0f}" if peaks else "-"
+        lines.append([row["name"], how, f"{ratio:.2f}", verdict.strip(), more])
+    head = ["balancer", "gradients", "step, times Equal's", "at most", "MiB more"]
+    return table(head, lines)
+
+
+# === Accuracy ===
+
+
+def tuned_weights(
+    to: Study, data: str, base: Document, dataset: pathlib.Path
+) -> dict[str, float] | None:
+    """Weights by one pass over the tasks, each tried at `FACTORS` times its weight.
+
+    The first task is the reference: a common factor is meaningless to Adam.
+
+    Returns:
+        Task to weight; None where there was no time for it.
+    """
+    weights = dict.fromkeys(TASKS[data], 1.0)
+
+    def value(tried: dict[str, float]) -> float | None:
+        document = with_balancer(base, "Fixed", {"weights": tried})
+        trial = to.trial(f"{data}, tuning", "Fixed", document, dataset, TUNING_SEED)
+        return trial["validation"] if trial and "failed" not in trial else None
+
+    best = value(weights)
+    if best is None:
+        return None
+    for task in TASKS[data][1:]:
+        for factor in FACTORS:
+            tried = {**weights, task: factor}
+            found = value(tried)
+            if found is None:
+                return None
+            if found > best:
+                best, weights = found, tried
+    return weights
+
+
+def accuracy(
+    to: Study,
+    options: argparse.Namespace,
+    data: str,
+    base: Document,
+    dataset: pathlib.Path,
+) -> list[Record]:
+    """Trials of every balancer, all with one seed before any with the next."""
+    names = options.balancers or list(BALANCERS)
+    weights = tuned_weights(to, data, base, dataset) if "Fixed" in names else None
+    size = "full" if options.full else "reduced"
+    found = []
+    for seed in range(options.seeds or (5 if options.full else 1)):
+        for name in names:
+            config: dict[str, Any] = dict(CONFIGS.get(name, {}))
+            if name == "Fixed":
+                if weights is None:
+                    continue
+                config = {"weights": weights}
+            document = with_balancer(base, name, config)
+            trial = to.trial(f"{data}, {size}", name, document, dataset, seed)
+            if trial is not None:
+                found.append(trial | {"balancer": document["balancer"]})
+    return found
+
+
+def simulated_dataset(base: Document, work: pathlib.Path) -> pathlib.Path:
+    """Simulated logs and their data set; those that are there are kept."""
+    from tfmtl.schema.load import parse_experiment
+
+    logs, dataset = work / "balancing-logs", work / "balancing-simulated"
+    if not logs.exists():
+        simulate(logs, rows=ROWS, seed=1)
+    if not dataset.exists():
+        pattern = str(logs / "logs" / "*.parquet")
+        preprocess.run(parse_experiment(base), pattern, dataset)
+    return dataset
+
+
+def accuracy_table(data: str, trials: Sequence[Record]) -> str:
+    """A line a balancer: mean AUC, gain over Equal seed by seed, each task's AUC."""
+    by_name: dict[str, dict[int, Record]] = {}
+    for trial in trials:
+        if "failed" not in trial:
+            by_name.setdefault(trial["model"], {})[trial["seed"]] = trial
+    equal = by_name.get("Equal", {})
+    lines = []
+    for name, runs in by_name.items():
+        gains = [
+            r["mean_task_auc"] - equal[s]["mean_task_auc"]
+            for s, r in runs.items()
+            if s in equal
+        ]
+        gain = f"{statistics.mean(gains):+.4f}" if gains and name != "Equal" else "-"
+        if len(gains) > 1 and name != "Equal":
+            low, high = t_interval(gains)
+            gain += f" ({low:+.4f} to {high:+.4f})"
+        lines.append(
+            [
+                name,
+                plus_minus([r["mean_task_auc"] for r in runs.values()]),
+                gain,
+                *(
+                    plus_minus([r["tasks"][t]["auc"] for r in runs.values()])
+                    for t in TASKS[data]
+                ),
+                str(len(runs)),
+            ]
+        )
+    lines += [
+        [t["model"], f"failed: {t['failed'][:120]}".replace("|", "\\|"), *[""] * 6][
+            : 4 + len(TASKS[data])
+        ]
+        for t in trials
+        if "failed" in t
+    ]
+    head = ["balancer", "mean AUC", "over Equal", *TASKS[data], "seeds"]
+    return table(head, lines)
+
+
+def main() -> None:
+    """Measures; prints the tables."""
+    if sys.argv[1:2] == ["--alone"]:
+        measure_alone(pathlib.Path(sys.argv[2]))
+        return
+    parser = arguments(__doc__ or "", "1 reduced, 5 full")
+    parts = ("cost", "kuairand", "simulated")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--balancers", nargs="+", choices=list(BALANCERS))
+    options = parser.parse_args()
+    texts: list[str] = []
+    every: list[Record] = []
+    with study(options, "balancing") as to:
+        for part in options.parts:
+            data = "simulated" if part == "simulated" else "kuairand"
+            base = base_document(data, options.full)
+            if data == "simulated":
+                dataset = simulated_dataset(base, to.work)
+            else:
+                raw = options.raw / "kuairand-pure"
+                raw = raw if raw.is_dir() else options.raw
+                dataset = make_dataset(base, data, raw, to.work)
+            if part == "cost":
+                texts.append(cost_table(costs(options, base, dataset)))
+                continue
+            trials = accuracy(to, options, data, base, dataset)
+            fixed = [t["balancer"] for t in trials if t["model"] == "Fixed"]
+            if fixed:
+                texts.append(f"Tuned: {fixed[0]['config']['weights']}.")
+            texts.append(accuracy_table(data, trials))
+            every += trials
+        if every:
+            texts.append(f"{origin(every)}.")
+        text = "\n\n".join(texts) + "\n"
+        to.ledger.write(table=text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
