@@ -50,7 +50,7 @@ def to_logit(task: TaskSpec, outputs: Any) -> Any:
     """
     if isinstance(task.fitted, JRC):
         # One logit already, where what reads a model has moved it.
-        return outputs if outputs.shape.rank == 1 else outputs[:, 1] - outputs[:, 0]
+        return outputs if len(outputs.shape) == 1 else outputs[:, 1] - outputs[:, 0]
     if isinstance(task.fitted, Ordinal):
         return ordinal.log_probabilities(outputs)
     return outputs

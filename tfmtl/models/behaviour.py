@@ -116,9 +116,9 @@ def assign_roles(
         if kind == "l2r" and not (scored and config.ranking_features):
             raise ConfigError(
                 f"`model.config.heads.{task.name}`: `l2r` needs a binary task with one "
-                f"output and `ranking_features`. Received: a {task.type} task with "
-                f"{task.width}, {list(config.ranking_features)}; numeric features: "
-                f"{numbers}"
+                f"output and `ranking_features`. Received: a {task.type} task, "
+                f"{list(config.ranking_features)}, {task.width} output(s); numeric "
+                f"features: {numbers}"
             )
         if kind == "ctr" and not of_item:
             raise ConfigError(
