@@ -55,8 +55,8 @@ def miscalibrated(task: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
             limit,
             f"{task} is off by {ece:.4f} in the mean over bins of equal score (more "
             f"than {limit:.4f}; its rate is {rate:.4f})",
-            "calibrate it (`tfmtl calibrate`), or regularise: probabilities too far out "
-            "come from an overfit",
+            "calibrate it (`tfmtl calibrate`), or regularise: probabilities too far "
+            "out come from an overfit",
         )
 
 
