@@ -42,8 +42,8 @@ def miscalibrated(task: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
             1 + math.copysign(max(OFF, noise), pcoc - 1),
             f"{task} predicts {pcoc:.3f} times as many positives as there are (outside "
             f"[{1 - OFF:.1f}, {1 + OFF:.1f}]; {positives:,} positives)",
-            "calibrate it on the validation split, train longer, or look whether the "
-            "rate drifts between the splits (`tfmtl data describe`)",
+            "calibrate it (`tfmtl calibrate`), train longer, or look whether the rate "
+            "drifts between the splits (`tfmtl data describe`)",
         )
     noise = 2 * math.sqrt(2 / math.pi * rate * (1 - rate) * _BINS / rows)
     limit = max(ECE * rate, noise)
@@ -55,8 +55,8 @@ def miscalibrated(task: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
             limit,
             f"{task} is off by {ece:.4f} in the mean over bins of equal score (more "
             f"than {limit:.4f}; its rate is {rate:.4f})",
-            "calibrate it on the validation split, or regularise: probabilities too "
-            "far out come from an overfit",
+            "calibrate it (`tfmtl calibrate`), or regularise: probabilities too far "
+            "out come from an overfit",
         )
 
 

@@ -55,7 +55,8 @@ class Diagnostics:
                 for name, gram in found["grams"].items()
             },
             "gates": {
-                name: self._gates(*values) for name, values in found["gates"].items()
+                name: self._gates(name, *values)
+                for name, values in found["gates"].items()
             },
             "experts": {
                 name: expert_facts(*values) for name, values in found["experts"].items()
@@ -72,12 +73,14 @@ class Diagnostics:
         left[self.trainer.control.apart] = 0.0
         return left
 
-    def _gates(self, means: _Array, entropies: _Array) -> dict[str, Any]:
+    def _gates(self, name: str, means: _Array, entropies: _Array) -> dict[str, Any]:
         count = len(self.names)
         labels = [str(i) for i in range(len(means))]
         if len(means) == 1:
             labels = ["all"]
-        if len(means) in (count, count + 1) and count > 1:
+        # Other gates belong to scenarios, of which there may be as many as tasks.
+        of_tasks = name == "gates" or name.startswith("level_")
+        if of_tasks and len(means) in (count, count + 1) and count > 1:
             labels = [*self.names, "shared"][: len(means)]
         rows = zip(labels, means, entropies)
         return {label: gate_facts(m, float(e)) for label, m, e in rows}

@@ -64,6 +64,14 @@ def test_gate_and_expert_facts() -> None:
     assert alone["correlation"] is None and alone["nearest"] is None
 
 
+def test_gates_of_scenarios_are_not_named_by_tasks() -> None:
+    made = Diagnostics.__new__(Diagnostics)
+    made.names = ["a", "b"]
+    values = np.full([2, 3], 1 / 3), np.zeros(2)
+    assert list(made._gates("level_1_gates", *values)) == ["a", "b"]
+    assert list(made._gates("scenario_expert_gates", *values)) == ["0", "1"]
+
+
 def test_a_look_equals_a_tape_and_leaves_every_variable(
     experiment: Any, dataset: Any
 ) -> None:
