@@ -5,16 +5,15 @@ from __future__ import annotations
 from tfmtl.balance.aligned_mtl import AlignedMTL
 from tfmtl.balance.base import (
     Balancer,
-    BalancerConfig,
     CutCombination,
     GradientCombination,
-    GradientConfig,
     GradientWeighting,
     LossWeighting,
     TaskInfo,
     TaskStats,
 )
 from tfmtl.balance.cagrad import CAGrad
+from tfmtl.balance.config import BalancerConfig, GradientConfig
 from tfmtl.balance.db_mtl import DBMTL
 from tfmtl.balance.dcb import DCB
 from tfmtl.balance.fixed import Equal, Fixed

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import field_validator
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
+from tfmtl.balance.base import LossWeighting, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig
 
 
 class Equal(LossWeighting):

@@ -16,11 +16,11 @@ from tfmtl.balance.base import (
     Balancer,
     CutCombination,
     GradientCombination,
-    GradientConfig,
     GradientWeighting,
     LossWeighting,
     TaskStats,
 )
+from tfmtl.balance.config import GradientConfig
 from tfmtl.balance.gram import add, gram_matrix, weighted_sum
 from tfmtl.errors import ConfigError
 from tfmtl.training.shared import SharedVariables
