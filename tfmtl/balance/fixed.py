@@ -7,8 +7,7 @@ from typing import Any
 from pydantic import field_validator
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import LossWeighting, TaskInfo, TaskStats
-from tfmtl.balance.config import BalancerConfig
+from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
 
 
 class Equal(LossWeighting):
