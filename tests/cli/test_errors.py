@@ -183,6 +183,8 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number, code, told):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        # What a shell starts in the background would ignore Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("simulate")

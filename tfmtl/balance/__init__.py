@@ -6,16 +6,15 @@ from tfmtl.balance.adatask import AdaTask
 from tfmtl.balance.aligned_mtl import AlignedMTL
 from tfmtl.balance.base import (
     Balancer,
-    BalancerConfig,
     CutCombination,
     GradientCombination,
-    GradientConfig,
     GradientWeighting,
     LossWeighting,
     TaskInfo,
     TaskStats,
 )
 from tfmtl.balance.cagrad import CAGrad
+from tfmtl.balance.config import BalancerConfig, GradientConfig
 from tfmtl.balance.db_mtl import DBMTL
 from tfmtl.balance.dcb import DCB
 from tfmtl.balance.dwa import DWA

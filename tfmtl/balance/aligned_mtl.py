@@ -8,13 +8,8 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import (
-    BalancerConfig,
-    GradientWeighting,
-    MeanConfig,
-    TaskInfo,
-    TaskStats,
-)
+from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig, MeanConfig
 
 
 def alignment(gramian: Any, mode: str, tolerance: float) -> Any:

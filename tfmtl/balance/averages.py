@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tfmtl._keras import tf
@@ -19,14 +20,20 @@ class Averages(tf.Module):
         shape: Of the entries.
         decay: In [0, 1); 0 keeps the last value.
         name: Of the variables.
+        state: Makes a variable of a name and values: a balancer's `state`.
     """
 
-    def __init__(self, shape: tuple[int, ...], decay: float, name: str) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        decay: float,
+        name: str,
+        state: Callable[[str, Any], Any],
+    ) -> None:
         super().__init__(name=name)
         self.decay = decay
-        zeros = tf.zeros(shape, tf.float64)
-        self.sums = tf.Variable(zeros, trainable=False, name=f"{name}_sums")
-        self.counts = tf.Variable(zeros, trainable=False, name=f"{name}_counts")
+        self.sums = state(f"{name}_sums", tf.zeros(shape, tf.float64))
+        self.counts = state(f"{name}_counts", tf.zeros(shape, tf.float64))
 
     def update(self, places: Any, values: Any) -> Any:
         """Takes values in, and answers with the averages of their entries.
@@ -38,17 +45,36 @@ class Averages(tf.Module):
         Returns:
             [...] float64, corrected.
         """
-        sums = self.decay * tf.gather_nd(self.sums, places)
+        sums = self.decay * entries(self.sums, places)
         sums += (1.0 - self.decay) * values
-        counts = tf.gather_nd(self.counts, places) + 1.0
-        self.sums.scatter_nd_update(places, sums)
-        self.counts.scatter_nd_update(places, counts)
+        counts = entries(self.counts, places) + 1.0
+        assign_at(self.sums, places, sums)
+        assign_at(self.counts, places, counts)
         return sums / (1.0 - self.decay**counts)
 
     def read(self, places: Any) -> Any:
         """The corrected averages of entries; 0 where there was no value yet."""
-        left = 1.0 - self.decay ** tf.gather_nd(self.counts, places)
-        return tf.math.divide_no_nan(tf.gather_nd(self.sums, places), left)
+        left = 1.0 - self.decay ** entries(self.counts, places)
+        return tf.math.divide_no_nan(entries(self.sums, places), left)
+
+
+def entries(variable: Any, places: Any) -> Any:
+    """Entries [...] of a variable at places [..., r]."""
+    return tf.gather_nd(tf.convert_to_tensor(variable), places)
+
+
+def assign_at(variable: Any, places: Any, values: Any) -> None:
+    """Assigns entries of a small variable.
+
+    By a whole assignment, which variables of every distribution strategy can do.
+
+    Args:
+        variable: Of any shape.
+        places: [..., r] int32.
+        values: [...].
+    """
+    held = tf.convert_to_tensor(variable)
+    variable.assign(tf.tensor_scatter_nd_update(held, places, values))
 
 
 def task_places(chosen: Any, group: int) -> Any:

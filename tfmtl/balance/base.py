@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar, NamedTuple
 
 from tfmtl._keras import tf
+from tfmtl.balance.config import BalancerConfig, GradientConfig
 from tfmtl.balance.state import state_variable
 from tfmtl.errors import ConfigError
-from tfmtl.schema.base import Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,58 +73,6 @@ class TaskStats(NamedTuple):
     present: Any
     step: Any
     gramian: Any = None
-
-
-class BalancerConfig(Spec):
-    """Settings of a balancer."""
-
-
-class GradientConfig(BalancerConfig):
-    """Settings of balancers that look at the tasks' gradients."""
-
-    gradients: Literal["full", "representation"] = "full"
-    """`full`: of the loss by each shared variable, one backward pass a task.
-    `representation`: of the loss by the activations through which shared variables
-    reach the tasks, one pass through each task's own part and one through the rest."""
-    probe: Literal["shared", "shared+embedding", "last_shared"] = "shared"
-    """The variables whose gradients are compared, with `gradients: full`; the weights
-    found apply to all shared ones."""
-    last_shared: str | None = None
-    """Part of the names of the variables that `probe: last_shared` means; the last
-    shared layer in the order of the model where absent."""
-    embedding: Literal["balanced", "sum"] = "balanced"
-    """What embedding tables get: the weighted sum of the tasks' gradients, as the other
-    shared variables do, or the plain sum."""
-    granularity: Literal["whole", "layer", "tensor"] = "whole"
-    """Solve once for all shared variables together, for each layer, or each variable;
-    more than one needs `gradients: full`."""
-    every: int = Field(default=1, ge=1)
-    """Solve each so many steps; between them the last weights serve, at the cost of an
-    ordinary step and one more pass through the tasks' own parts."""
-
-    @model_validator(mode="after")
-    def _granularity_needs_full(self) -> Self:
-        if self.granularity != "whole" and self.gradients != "full":
-            raise ValueError(
-                "`granularity` other than `whole` needs `gradients: full`. Received: "
-                f"granularity={self.granularity!r}, gradients={self.gradients!r}"
-            )
-        return self
-
-
-class MeanConfig(GradientConfig):
-    """Settings of balancers whose result is as long as the mean gradient, not the
-    sum."""
-
-    match_sum: bool = False
-    """Multiply by the number of tasks that take part: as long as the sum of the
-    gradients, which is what variables get without a balancer."""
-
-    def scale(self, weights: Any) -> Any:
-        """The weights, for a sum where `match_sum`."""
-        if not self.match_sum:
-            return weights
-        return weights * tf.cast(tf.size(weights), weights.dtype)
 
 
 class Balancer(tf.Module):
@@ -350,3 +296,17 @@ class CutCombination(Balancer):
             One gradient an activation, in its shape, and the weights [T] to log.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `combine`")
+
+
+__all__ = [
+    "VANISHED",
+    "Balancer",
+    "BalancerConfig",
+    "CutCombination",
+    "GradientCombination",
+    "GradientConfig",
+    "GradientWeighting",
+    "LossWeighting",
+    "TaskInfo",
+    "TaskStats",
+]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import GradientWeighting, MeanConfig, TaskStats
+from tfmtl.balance.base import GradientWeighting, TaskStats
+from tfmtl.balance.config import MeanConfig
 from tfmtl.balance.simplex import pairwise_steps, uniform
 from tfmtl.balance.solvers import TINY, combined_norm
 
@@ -47,7 +48,7 @@ def cagrad_dual(gramian: Any, radius: Any, iterations: int = 250) -> Any:
         # Where the linear part is steeper than the norm can be, there is no end.
         return tf.where(bend > 0.0, best, tf.fill([], tf.constant(1.0, tf.float64)))
 
-    return pairwise_steps(uniform(gramian), slope, length, iterations)
+    return pairwise_steps(uniform(gramian), slope, length, iterations, 1e-8)
 
 
 def cagrad_weights(gramian: Any, c: float) -> Any:

@@ -8,12 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import (
-    VANISHED,
-    BalancerConfig,
-    GradientCombination,
-    TaskStats,
-)
+from tfmtl.balance.base import VANISHED, GradientCombination, TaskStats
+from tfmtl.balance.config import BalancerConfig
 from tfmtl.balance.gram import gram_matrix, scale, weighted_sum
 from tfmtl.balance.solvers import norms_of
 
@@ -98,11 +94,13 @@ class DBMTL(GradientCombination):
     def _average(self, gradients: list[list[Any]], present: Any) -> None:
         """Takes this step's gradients in and puts the averages in their place."""
         there = tf.cast(present, tf.float32)
-        steps = self.steps.assign_add(there)
+        steps = tf.convert_to_tensor(self.steps) + there
+        self.steps.assign(steps)
         past = self.config.beta / tf.maximum(steps, 1.0) ** self.config.sigma
         past = tf.where(present, past, tf.ones_like(past))
         # What the zeros at the start still weigh; see `Averages`.
-        missing = self.missing.assign(self.missing * past)
+        missing = tf.convert_to_tensor(self.missing) * past
+        self.missing.assign(missing)
         known = 1.0 / tf.where(missing < 1.0, 1.0 - missing, tf.ones_like(missing))
         for i, average in zip(self._dense, self.averages):
             new = [
@@ -111,7 +109,8 @@ class DBMTL(GradientCombination):
             ]
             each = [-1] + [1] * (len(average.shape) - 1)
             factor = tf.reshape(past, each)
-            moved = average.assign(factor * average + (1.0 - factor) * tf.stack(new))
+            moved = factor * average + (1.0 - factor) * tf.stack(new)
+            average.assign(moved)
             gradients[i] = tf.unstack(moved * tf.reshape(known, each))
 
     def own_weights(self, stats: TaskStats, weights: Any) -> Any:

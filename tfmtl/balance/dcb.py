@@ -24,13 +24,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from tfmtl._keras import tf
 from tfmtl.balance.averages import Averages, pair_places, task_places
-from tfmtl.balance.base import (
-    BalancerConfig,
-    GradientConfig,
-    GradientWeighting,
-    TaskInfo,
-    TaskStats,
-)
+from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig, GradientConfig
 from tfmtl.balance.solvers import TINY, cosines_and_norms
 
 
@@ -166,13 +161,13 @@ class DCB(GradientWeighting):
         target = self.config.target
         self._target = None if target is None else self.number_of(target, "target")
         self.first_losses = self.state("first_losses", tf.zeros([self.count]))
-        self.losses = Averages((1, self.count), self.config.beta, "losses")
+        self.losses = Averages((1, self.count), self.config.beta, "losses", self.state)
 
     def prepare(self, groups: int) -> None:
         shape = (groups, self.count)
-        self.magnitudes = Averages(shape, self.config.beta, "magnitudes")
+        self.magnitudes = Averages(shape, self.config.beta, "magnitudes", self.state)
         pairs = (*shape, self.count)
-        self.cosines = Averages(pairs, self.config.beta_cosine, "cosines")
+        self.cosines = Averages(pairs, self.config.beta_cosine, "cosines", self.state)
 
     def weigh(self, stats: TaskStats) -> Any:
         if self.config.progress:

@@ -8,12 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import (
-    BalancerConfig,
-    CutCombination,
-    TaskInfo,
-    TaskStats,
-)
+from tfmtl.balance.base import CutCombination, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig
 
 
 def sign_masks(values: Any, gradients: Any, uniform: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.averages import pair_places
-from tfmtl.balance.base import GradientConfig, GradientWeighting, TaskStats
+from tfmtl.balance.averages import assign_at, entries, pair_places
+from tfmtl.balance.base import GradientWeighting, TaskStats
+from tfmtl.balance.config import GradientConfig
 from tfmtl.balance.pcgrad import random_orders
 from tfmtl.balance.solvers import TINY, norms_of
 
@@ -93,7 +94,7 @@ class GradVac(GradientWeighting):
     def solve(self, gramian: Any, chosen: Any, group: int, stats: TaskStats) -> Any:
         order = random_orders(self.tasks.seed, stats.step, group, self.count, chosen)
         places = pair_places(chosen, group)
-        targets = tf.gather_nd(self.targets, places)
+        targets = entries(self.targets, places)
         weights, targets = gradvac_weights(gramian, order, targets, self.config.beta)
-        self.targets.scatter_nd_update(places, targets)
+        assign_at(self.targets, places, targets)
         return weights

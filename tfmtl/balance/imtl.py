@@ -7,13 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import (
-    BalancerConfig,
-    GradientWeighting,
-    MeanConfig,
-    TaskInfo,
-    TaskStats,
-)
+from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig, MeanConfig
 from tfmtl.balance.solvers import (
     TINY,
     combined_norm,

@@ -8,13 +8,8 @@ from pydantic import Field
 
 from tfmtl._keras import tf
 from tfmtl.balance.averages import Averages, task_places
-from tfmtl.balance.base import (
-    BalancerConfig,
-    GradientConfig,
-    GradientWeighting,
-    TaskInfo,
-    TaskStats,
-)
+from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig, GradientConfig
 from tfmtl.balance.solvers import norms_of
 
 
@@ -71,7 +66,7 @@ class MetaBalance(GradientWeighting):
 
     def prepare(self, groups: int) -> None:
         shape = (groups, self.count)
-        self.magnitudes = Averages(shape, self.config.beta, "magnitudes")
+        self.magnitudes = Averages(shape, self.config.beta, "magnitudes", self.state)
 
     def solve(self, gramian: Any, chosen: Any, group: int, stats: TaskStats) -> Any:
         places = task_places(chosen, group)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import GradientWeighting, MeanConfig, TaskStats
+from tfmtl.balance.base import GradientWeighting, TaskStats
+from tfmtl.balance.config import MeanConfig
 from tfmtl.balance.simplex import frank_wolfe, minimum_norm, projected_gradient
 from tfmtl.balance.solvers import TINY, norms_of
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import GradientConfig, GradientWeighting, TaskStats
+from tfmtl.balance.base import GradientWeighting, TaskStats
+from tfmtl.balance.config import GradientConfig
 from tfmtl.balance.solvers import (
     TINY,
     combined_norm,

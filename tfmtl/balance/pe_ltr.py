@@ -7,14 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import NonNegativeFloat, model_validator
 
 from tfmtl._keras import tf
-from tfmtl.balance.averages import task_places
-from tfmtl.balance.base import (
-    BalancerConfig,
-    GradientWeighting,
-    MeanConfig,
-    TaskInfo,
-    TaskStats,
-)
+from tfmtl.balance.averages import assign_at, entries, task_places
+from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
+from tfmtl.balance.config import BalancerConfig, MeanConfig
 from tfmtl.balance.mgda import Normalization, gradient_scales
 from tfmtl.balance.simplex import minimum_norm
 from tfmtl.balance.solvers import TINY, project_to_simplex, pseudo_inverse
@@ -127,10 +122,10 @@ class PELTR(GradientWeighting):
         solver = minimum_norm if self.config.exact else pe_ltr_weights
         found = solver(scaled, bounds)
         places = task_places(chosen, group)
-        before = tf.gather_nd(self.weights, places)
+        before = entries(self.weights, places)
         # Those present share what they had: the weights of all still sum to 1.
         had = tf.reduce_sum(before)
-        self.weights.scatter_nd_update(places, found * had)
+        assign_at(self.weights, places, found * had)
         if self.config.use == "next":
             share = tf.where(had > 0.0, before / tf.maximum(had, TINY), before)
             found = within_bounds(share - bounds, bounds)

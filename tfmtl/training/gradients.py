@@ -21,11 +21,11 @@ from tfmtl.balance.base import (
     Balancer,
     CutCombination,
     GradientCombination,
-    GradientConfig,
     GradientWeighting,
     LossWeighting,
     TaskStats,
 )
+from tfmtl.balance.config import GradientConfig
 from tfmtl.balance.gram import add, gram_matrix, scale, weighted_sum
 from tfmtl.errors import ConfigError
 from tfmtl.training.control import clip_tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfmtl.balance.base import GradientConfig
+from tfmtl.balance.config import GradientConfig
 from tfmtl.errors import ConfigError
 
 SHARED = ("shared", "embedding")

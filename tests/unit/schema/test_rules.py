@@ -312,10 +312,10 @@ RULES: dict[str, tuple[list[str], list[str], str]] = {
         ["name=a/b"],
         "name: .*Received: 'a/b'",
     ),
-    "rates are positive": (
-        ["optimizers={default: {learning_rate: 1e-9}}"],
+    "rates are not negative": (
         ["optimizers={default: {learning_rate: 0}}"],
-        "greater than 0. Received: 0",
+        ["optimizers={default: {learning_rate: -1e-9}}"],
+        "greater than or equal to 0. Received: -1e-09",
     ),
 }
 
