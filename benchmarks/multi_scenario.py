@@ -304,6 +304,7 @@ def figure(found: Mapping[str, Sequence[Record]], path: pathlib.Path) -> None:
             left.plot(statistics.mean(values), place, "|", color="black", ms=12)
         left.set_yticks(range(len(names)), names)
         left.invert_yaxis()
+        left.locator_params(axis="x", nbins=5)
         left.set_xlabel("mean cell AUC, test")
         left.set_title(data)
         left.grid(axis="x", alpha=0.3)
