@@ -9,6 +9,7 @@ from pydantic import Field
 from tfmtl._keras import tf
 from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
 from tfmtl.balance.config import BalancerConfig, MeanConfig
+from tfmtl.balance.imtl_l import scale_slope
 from tfmtl.balance.solvers import (
     TINY,
     combined_norm,
@@ -66,7 +67,7 @@ def imtl_l_step(scales: Any, losses: Any, present: Any, rate: float) -> Any:
     Returns:
         [T]; at rest where e^{s_t} L_t = 1.
     """
-    slopes = tf.minimum(tf.exp(scales) * losses - 1.0, 1.0)
+    slopes = tf.minimum(scale_slope(scales, losses), 1.0)
     return scales - rate * tf.where(present, slopes, tf.zeros_like(slopes))
 
 

@@ -32,6 +32,16 @@ def apply(calibrator: Calibrator, logits: npt.ArrayLike) -> Floats:
     return np.asarray(y[knot] + np.array(calibrator.slopes)[piece] * (s - x[knot]))
 
 
+def _rows(
+    labels: npt.ArrayLike, logits: npt.ArrayLike, weights: npt.ArrayLike | None
+) -> tuple[Floats, Floats, Floats]:
+    """Checked labels, logits and weights, [N] each; weights are 1 where None."""
+    y = binary_labels(labels).astype(np.float64)
+    s = vector("logits", logits, len(y))
+    checked = weight_vector(weights, len(y))
+    return y, s, np.ones(len(y)) if checked is None else checked
+
+
 def bias(
     labels: npt.ArrayLike, logits: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> Calibrator:
@@ -63,10 +73,7 @@ def platt(
         logits: [N].
         weights: [N] >= 0.
     """
-    y = binary_labels(labels).astype(np.float64)
-    s = vector("logits", logits, len(y))
-    checked = weight_vector(weights, len(y))
-    w = np.ones(len(y)) if checked is None else checked
+    y, s, w = _rows(labels, logits, weights)
     centre = float(w @ s / w.sum())
     inputs = np.stack([s - centre, np.ones(len(s))])  # [2, N]
 
@@ -112,10 +119,7 @@ def isotonic(
         logits: [N].
         weights: [N] >= 0.
     """
-    y = binary_labels(labels).astype(np.float64)
-    s = vector("logits", logits, len(y))
-    checked = weight_vector(weights, len(y))
-    w = np.ones(len(y)) if checked is None else checked
+    y, s, w = _rows(labels, logits, weights)
     used = w > 0
     y, s, w = y[used], s[used], w[used]
     steps = IsotonicRegression().fit_transform(s, y, sample_weight=w)
