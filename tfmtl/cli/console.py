@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from tfmtl.cli.errors import check_interrupted
 from tfmtl.progress import Listener
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class PlainProgress:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Ends the stage before and announces the next."""
+        check_interrupted()
         self._end(failed=False)
         self._name, self._total, self._done = name, total, 0
         self._begun = self._told = time.monotonic()
@@ -53,6 +55,7 @@ class PlainProgress:
 
     def advance(self, amount: int = 1) -> None:
         """Counts; tells where things stand every ten seconds."""
+        check_interrupted()
         self._done += amount
         if time.monotonic() - self._told >= _PLAIN_INTERVAL:
             self._told = time.monotonic()
@@ -107,11 +110,13 @@ class BarProgress:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Fills the bar before and begins the next."""
+        check_interrupted()
         self._end()
         self._task = self._bars.add_task(name, total=total)
 
     def advance(self, amount: int = 1) -> None:
         """Moves the bar."""
+        check_interrupted()
         if self._task is not None:
             self._bars.advance(self._task, amount)
 

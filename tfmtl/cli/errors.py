@@ -18,25 +18,52 @@ FAILURE = 3
 INTERRUPTED = 128 + signal.SIGINT
 
 
+_interrupts: list[int] = []
+"""A number for each Ctrl-C since the command began."""
+
+
 @contextlib.contextmanager
-def orderly_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the process as an exception does: what is half-written goes.
+def orderly_signals() -> Iterator[None]:
+    """Lets SIGTERM and SIGINT end the process as exceptions: nothing half-written stays.
 
     A command with a better answer (training saves first, a server finishes its
-    requests) installs its own handler.
+    requests) installs its own handlers.
     """
 
     def stop(number: int, _: object) -> None:
         sys.exit(128 + number)
 
+    def interrupt(number: int, _: object) -> None:
+        _interrupts.append(number)
+        raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, stop)
+    _interrupts.clear()
+    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    # A shell starts what runs in the background with Ctrl-C ignored: left so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def check_interrupted() -> None:
+    """Raises again if a Ctrl-C came and its exception was lost.
+
+    An extension module that is being imported drops any exception which a signal raises
+    between two lines of its initialisation (seen in NumPy's), and the command would go
+    on. Progress listeners ask here.
+
+    Raises:
+        KeyboardInterrupt: A Ctrl-C came since the command began.
+    """
+    if _interrupts:
+        raise KeyboardInterrupt
 
 
 def run(command: Callable[[], object], *, debug: bool) -> int:

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own or os.environ.get("TFMTL_DEBUG", "") not in ("", "0")
     logs.configure(verbose="--verbose" in own)
-    with errors.orderly_sigterm():
+    with errors.orderly_signals():
         return errors.run(
             lambda: cli.main(given, prog_name="tfmtl", standalone_mode=False),
             debug=debug,
