@@ -24,7 +24,7 @@ _interrupts: list[int] = []
 
 @contextlib.contextmanager
 def orderly_signals() -> Iterator[None]:
-    """Lets SIGTERM and SIGINT end the process as exceptions: nothing half-written stays.
+    """Lets SIGTERM and SIGINT end the process as exceptions, which leave no half file.
 
     A command with a better answer (training saves first, a server finishes its
     requests) installs its own handlers.
