@@ -32,3 +32,8 @@ def metric_key(task: str, metric: str, scenario: str | None = None) -> str:
       `task/metric` or `task@scenario/metric`.
     """
     return f"{task}/{metric}" if scenario is None else f"{task}@{scenario}/{metric}"
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether small values of a metric, by its name, are the good ones."""
+    return name.rpartition("/")[2] in ("logloss", "rmse", "mae")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfmtl.metrics.names import metric_key
+from tfmtl.metrics.names import lower_is_better, metric_key
 from tfmtl.schema.task import TaskSpec
 from tfmtl.training.control import TaskControl
 
-LOWER_IS_BETTER = ("logloss", "rmse", "mae")
 _METRICS = {"binary": "auc", "regression": "rmse", "multiclass": "accuracy"}
 
 
@@ -22,9 +21,7 @@ def is_better(metric: str, value: float, best: float | None) -> bool:
     """Whether a value of a metric beats the best so far; the first one does."""
     if best is None:
         return True
-    if metric.rpartition("/")[2] in LOWER_IS_BETTER:
-        return value < best
-    return value > best
+    return value < best if lower_is_better(metric) else value > best
 
 
 class TaskWatch:
