@@ -43,7 +43,16 @@ class Fixed(LossWeighting):
 
     def __init__(self, tasks: TaskInfo, config: FixedConfig) -> None:
         super().__init__(tasks, config)
-        self._weights = self.by_task(config.weights, 1.0, "weights")
+        # A variable, so that a search over weights trains in the graph it has.
+        self.weights = self.state("weights", self._of(config))
+
+    def change(self, config: FixedConfig) -> None:
+        """Takes the weights of other settings, in the graphs that are traced too."""
+        self.config = config
+        self.weights.assign(self._of(config))
 
     def weigh(self, stats: TaskStats) -> Any:
-        return tf.constant(self._weights, stats.losses.dtype)
+        return tf.cast(self.weights, stats.losses.dtype)
+
+    def _of(self, config: FixedConfig) -> Any:
+        return tf.constant(self.by_task(config.weights, 1.0, "weights"), tf.float32)

@@ -225,12 +225,36 @@ class OptimizerGroups:
         ]
         _scale_all(kernels, 1.0 - rate * decay)
 
+    def change(self, specs: Mapping[str, OptimizerSpec]) -> None:
+        """Takes other learning rates, in the graphs that are traced too.
+
+        Args:
+            specs: As at first, but for rates that `has_free_rate` allows to differ.
+        """
+        self._specs = {p: specs[p] for p in self.patterns}
+        self._rates = {
+            p: Schedule(s.learning_rate, s.schedule, self._planned_steps)
+            for p, s in self._specs.items()
+        }
+        for part in self._parts:
+            if has_free_rate(specs[part.pattern]):
+                part.optimizer.learning_rate = specs[part.pattern].learning_rate
+
     def learning_rates(self) -> dict[str, Any]:
         """Pattern to its rate at the current step."""
         counts: dict[str, Any] = {}
         for part in self._parts:
             counts.setdefault(part.pattern, part.optimizer.iterations)
         return {p: r(counts[p]) for p, r in self._rates.items()}
+
+
+def has_free_rate(spec: OptimizerSpec) -> bool:
+    """Whether the rate is a number that the graph reads, and not one it is made of.
+
+    A schedule and decay are part of the graph; a rate of 0 leaves the update out.
+    """
+    constant = spec.schedule.kind == "constant" and not spec.schedule.warmup_steps
+    return constant and not spec.weight_decay and spec.learning_rate > 0
 
 
 def _if(condition: Any, gradient: Any) -> Any:

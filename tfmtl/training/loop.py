@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -43,6 +43,11 @@ class Outcome:
     tasks: dict[str, dict[str, Any]]
 
 
+Watcher = Callable[[int, int, dict[str, float]], str]
+"""Told step, epoch and the validation metrics of each evaluation; the reason to stop
+there, or the empty string."""
+
+
 class Interrupted(TrainingError):
     """Training was asked to stop (SIGTERM, Ctrl-C) and saved itself first."""
 
@@ -66,6 +71,8 @@ class Loop:
         run: Where everything is written.
         spec: How long, how often.
         steps: Overrides the number of steps.
+        diagnostics: Of the trainer, if traced already; made anew where None.
+        watcher: May end training at an evaluation. Resumed, the run goes on from there.
         listener: Told about the progress.
     """
 
@@ -78,6 +85,8 @@ class Loop:
         spec: TrainingSpec,
         listener: Listener,
         steps: int | None = None,
+        diagnostics: Diagnostics | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.trainer = trainer
         self.reader = reader
@@ -91,7 +100,9 @@ class Loop:
         self.checkpoint_every = spec.checkpoint_every or self.evaluate_every
         self.checkpoints = Checkpoints(run.checkpoints, trainer, spec.task_snapshots)
         self.watch = TaskWatch(trainer.model.tasks, trainer.control)
-        self.diagnostics = Diagnostics(trainer)
+        self.diagnostics = diagnostics or Diagnostics(trainer)
+        self.watcher = watcher
+        self._stopped = ""
         self.progress = Progress()
         self._weights: Any = None
         self._signal: int | None = None
@@ -111,6 +122,7 @@ class Loop:
         self.listener.stage("train", self.last_step)
         self.listener.advance(self.progress.step)
         reason = self._over() or self._stale()
+        self.progress.finished = bool(reason)
         with self._signals():
             while not self.progress.finished:
                 reason = self._epoch()
@@ -135,7 +147,7 @@ class Loop:
             if evaluating:
                 self._check_variables()
                 self._evaluate()
-            reason = self._over() or self._stale()
+            reason = self._over() or self._stale() or self._stopped
             progress.finished = bool(reason)
             due = progress.step % self.checkpoint_every == 0
             # Read once: a signal that comes while this runs is for the next chunk.
@@ -295,6 +307,8 @@ class Loop:
             progress.stale += 1
         if better or (own_best and self.spec.task_snapshots):
             self.checkpoints.save_best(progress.step)
+        if self.watcher is not None:
+            self._stopped = self.watcher(progress.step, progress.epoch, metrics)
 
     def _monitored(self, metrics: dict[str, float]) -> float:
         value = metrics.get(self.spec.monitor)

@@ -9,15 +9,14 @@ import shutil
 from typing import Any, NamedTuple
 
 from tfmtl import build
-from tfmtl._keras import keras, tf
+from tfmtl._keras import tf
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.files import check_target
-from tfmtl.models import MultiTaskModel
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest, read_dataset
 from tfmtl.training.checkpoint import restore_smearing
-from tfmtl.training.loop import Loop, Outcome
+from tfmtl.training.loop import Loop, Outcome, Watcher
 from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
@@ -26,6 +25,7 @@ from tfmtl.workflow.calibrators import (
     fit_calibrators,
     sampling_note,
 )
+from tfmtl.workflow.session import Session, make_model
 
 REFIT = "refit"
 
@@ -82,6 +82,8 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     refit: bool = False,
+    session: Session | None = None,
+    watcher: Watcher | None = None,
     listener: Listener | None = None,
 ) -> TrainResult:
     """Trains, choosing the best step on the validation split.
@@ -96,6 +98,10 @@ def train(
         overwrite: Replace what the folder holds.
         refit: Afterwards train a new model on train + validation for the chosen number
             of steps; evaluation and export then use that one.
+        session: Holds what an earlier run of this process was prepared with, for runs
+            that differ in numbers alone; none is kept where None.
+        watcher: Told about each evaluation, and may end training there. A run that it
+            ended goes on where it is resumed once `result.json` is gone.
         listener: Told about the progress.
 
     Returns:
@@ -119,17 +125,28 @@ def train(
     target = RunDirectory(run)
     over = resume and target.finished
     # Before an old run goes: what only the data set can tell is refused here.
-    model = None if over else _make_model(experiment, manifest, directory)
+    prepared = None
+    if not over:
+        session = session or Session()
+        prepared = session.prepare(experiment, manifest, directory)
     _prepare(target, experiment, manifest, directory, resume, overwrite)
-    if model is None:
+    if prepared is None:
         result = TrainResult(**{**target.result(), "run": str(run)})
         if result.refit or not refit:
             listener.note("the run is finished already")
             return result
     else:
-        outcome, parameters = _fit(
-            experiment, manifest, directory, model, target, resume, listener
+        loop = Loop(
+            prepared.trainer,
+            prepared.reader,
+            prepared.evaluator,
+            target,
+            experiment.training,
+            listener,
+            diagnostics=prepared.diagnostics,
+            watcher=watcher,
         )
+        outcome = _fit(loop, resume)
         result = TrainResult(
             run=str(run),
             step=outcome.step,
@@ -137,7 +154,7 @@ def train(
             value=outcome.value,
             steps=outcome.steps,
             reason=outcome.reason,
-            parameters=parameters,
+            parameters=sum(int(tf.size(v)) for v in prepared.model.trainable_variables),
             metrics=target.metrics_at(outcome.step),
             tasks=outcome.tasks,
             snapshots=experiment.training.task_snapshots,
@@ -150,9 +167,8 @@ def train(
         if not (resume and again.exists):
             again.begin(experiment, target.facts())
         planned = with_stops(experiment, result.tasks)
-        model = _make_model(planned, manifest, directory)
         of_run = Chosen(result.step, target.checkpoints)
-        _fit(planned, manifest, directory, model, again, resume, listener, of_run)
+        _fit(_refit(planned, manifest, directory, again, listener, of_run), resume)
         result = dataclasses.replace(result, refit=True)
     target.finish(dataclasses.asdict(result))
     return result
@@ -232,43 +248,30 @@ def _prepare(
     run.begin(experiment, facts)
 
 
-def _make_model(
-    experiment: Experiment, manifest: DatasetManifest, directory: pathlib.Path
-) -> MultiTaskModel:
-    keras.utils.set_random_seed(experiment.seed)
-    if experiment.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    return build.make_model(experiment, manifest, directory)
-
-
-def _fit(
+def _refit(
     experiment: Experiment,
     manifest: DatasetManifest,
     directory: pathlib.Path,
-    model: MultiTaskModel,
     run: RunDirectory,
-    resume: bool,
     listener: Listener,
-    chosen: Chosen | None = None,
-) -> tuple[Outcome, int]:
-    """Trains once: on train, or on train + validation as long as the chosen model."""
-    spec = experiment.training
-    splits = ("train",) if chosen is None else ("train", "validation")
-    reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
+    chosen: Chosen,
+) -> Loop:
+    """The loop on train + validation, as long as the chosen model was trained."""
+    model = make_model(experiment, manifest, directory)
     # A refit repeats the chosen run's learning rates: planned on its training rows.
     first = build.make_reader(experiment, manifest, directory, "train", train=True)
     per_epoch = first.batches_per_epoch
+    spec = experiment.training
     planned = spec.steps or spec.epochs * per_epoch
-    for line in model.notes():
-        listener.note(line)
     trainer = build.make_trainer(experiment, model, planned, per_epoch)
-    evaluator = None
-    if chosen is not None:
-        # No rows are left to estimate it on: the chosen model's own holds best.
-        restore_smearing(model, chosen.checkpoints, chosen.step)
-    else:
-        evaluator = build.make_evaluator(experiment, model, manifest, directory)
-    steps = chosen.step if chosen is not None else None
-    loop = Loop(trainer, reader, evaluator, run, spec, listener, steps)
-    parameters = sum(int(tf.size(v)) for v in model.trainable_variables)
-    return loop.fit(resume=resume), parameters
+    # No rows are left to estimate it on: the chosen model's own holds best.
+    restore_smearing(model, chosen.checkpoints, chosen.step)
+    splits = ("train", "validation")
+    reader = build.make_reader(experiment, manifest, directory, *splits, train=True)
+    return Loop(trainer, reader, None, run, spec, listener, chosen.step)
+
+
+def _fit(loop: Loop, resume: bool) -> Outcome:
+    for line in loop.trainer.model.notes():
+        loop.listener.note(line)
+    return loop.fit(resume=resume)
