@@ -42,16 +42,20 @@ def resolve(component: ComponentSpec, known: Mapping[str, type], what: str) -> A
     if not colon:
         raise ConfigError(
             f"`{what}.class` must be one of {sorted(known)}, or package.module:Class. "
-            f"Received: {name!r}"
+            f"Received: {name!r}",
+            [(what, "class")],
         )
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"`{what}.class` = {name!r} cannot be imported: {error}"
+            f"`{what}.class` = {name!r} cannot be imported: {error}",
+            [(what, "class")],
         ) from error
     if not isinstance(found, type) or not hasattr(found, "Config"):
-        raise ConfigError(f"`{what}.class` = {name!r} is no class with a `Config`")
+        raise ConfigError(
+            f"`{what}.class` = {name!r} is no class with a `Config`", [(what, "class")]
+        )
     return found
 
 
@@ -64,7 +68,8 @@ def resolve_config(component: ComponentSpec, found: Any, what: str) -> Spec:
     try:
         config: Spec = found.Config.model_validate(component.config)
     except pydantic.ValidationError as error:
-        raise ConfigError(explain(error, f"{what}.config", found.Config)) from error
+        at = (what, "config")
+        raise explain(error, f"{what}.config", found.Config, at) from error
     return config
 
 
