@@ -64,7 +64,7 @@ class DimensionSpec(Spec):
         raise NotImplementedError
 
 
-class _Range(DimensionSpec):
+class RangeDimension(DimensionSpec):
     """Numbers from `min` to `max`; the subclasses say of which type."""
 
     @property
@@ -157,14 +157,14 @@ class _Range(DimensionSpec):
             )
 
 
-class FloatDimension(_Range):
+class FloatDimension(RangeDimension):
     """Numbers from `min` to `max`."""
 
     type: Literal["float"] = "float"
     min: Finite
     """The least, which is one of the values."""
     max: Finite
-    """The greatest."""
+    """The greatest, which is one of the values where a step leads there."""
     scale: Literal["linear", "log"] = "linear"
     """`log`: each factor is as likely as another; needs `min` > 0. Loss weights
     (`balancer.config.weights.<task>`) are `log` always: what counts is their ratio to
@@ -189,14 +189,14 @@ class FloatDimension(_Range):
         return float(super().nearest(value))
 
 
-class IntDimension(_Range):
+class IntDimension(RangeDimension):
     """Integers from `min` to `max`."""
 
     type: Literal["int"] = "int"
     min: int
     """The least, which is one of the values."""
     max: int
-    """The greatest."""
+    """The greatest, which is one of the values where a step leads there."""
     scale: Literal["linear", "log", "pow2"] = "linear"
     """`log`: each factor is as likely as another; `pow2`: `min`, 2 `min` ..."""
     step: int | None = None
@@ -222,7 +222,8 @@ class IntDimension(_Range):
         return True, 2 if self.scale == "pow2" else self.step
 
     def nearest(self, value: float) -> int:
-        return round(super().nearest(value))
+        found: int = round(super().nearest(value))
+        return found
 
     def has(self, value: Any) -> bool:
         return isinstance(value, int) and super().has(value)

@@ -89,11 +89,11 @@ class Lines:
             if found is None:
                 found = node.parts[key] = Node(None)
             node = found
-        for key, part in list(node.parts.items()):
-            if part is node.part(path[-1]):
-                node.parts[key] = Node(None)
-                return
-        node.parts[path[-1]] = Node(None)
+        known = node.part(path[-1])
+        if known is None:
+            node.parts[path[-1]] = Node(None)
+        else:  # perhaps by another key: an item's name
+            known.line, known.text, known.parts = None, "", {}
 
     def line(self, place: Sequence[str | int]) -> int | None:
         """The line of a key, or of the nearest key above it that is in the file.

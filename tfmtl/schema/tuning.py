@@ -18,6 +18,7 @@ from tfmtl.schema.dimension import (
     FloatDimension,
     IntDimension,
     Misplaced,
+    RangeDimension,
 )
 from tfmtl.schema.evaluation import RankingSpec
 from tfmtl.schema.monitor import check_metric, ranking_metric
@@ -152,13 +153,13 @@ class TuningSpec(Spec):
         return self
 
     def _check_dimension(self, path: str, dimension: DimensionSpec) -> None:
-        place = ("space", path)
-        ranged = isinstance(dimension, FloatDimension | IntDimension)
-        if self.oracle == "grid" and ranged and dimension.spacing[1] is None:
+        stepless = isinstance(dimension, RangeDimension) and dimension.count is None
+        if self.oracle == "grid" and stepless:
             raise Misplaced(
                 f"`oracle: grid` tries every value, and {path!r} has no `step`. Give "
                 "it one, or use another oracle",
-                *place,
+                "space",
+                path,
             )
         if path.startswith(WEIGHTS) and not (
             isinstance(dimension, FloatDimension) and dimension.scale == "log"
@@ -167,7 +168,8 @@ class TuningSpec(Spec):
                 f"{path!r}: loss weights are searched as log-ratios to the tasks that "
                 "are not: `{type: float, min: 0.1, max: 10}`, and `scale: log`, which "
                 "is their default",
-                *place,
+                "space",
+                path,
             )
         for parent, values in dimension.when.items():
             place = ("space", path, "when", parent)

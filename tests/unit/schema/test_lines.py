@@ -191,9 +191,9 @@ def test_errors_from_elsewhere_get_the_lines_of_their_places(write):
             "model: 2\n  a: b\n  c", [("seed",), ("model", "config", "x")]
         )
     assert str(caught.value) == "model: 2\n  a: b (line 2)\n  c (line 13)"
-    with pytest.raises(ConfigError, match="^no place$"), naming_lines(path):
+    with pytest.raises(ConfigError, match=r"^no place$"), naming_lines(path):
         raise ConfigError("no place")
-    with pytest.raises(DataError, match="^other$"), naming_lines(path):
+    with pytest.raises(DataError, match=r"^other$"), naming_lines(path):
         raise DataError("other")
 
 
