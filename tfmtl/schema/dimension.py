@@ -264,10 +264,17 @@ class ChoiceDimension(DimensionSpec):
             )
         return values
 
+    def position(self, value: Any) -> int | None:
+        """Where a value stands among `values`, 1 being 1.0; None where it does not."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        for found, own in enumerate(self.values):
+            alike = type(own) is type(value) or (number and type(own) is float)
+            if alike and own == value:
+                return found
+        return None
+
     def has(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return any(type(v) is type(value) and v == value for v in self.values)
-        return any(not isinstance(v, bool) and v == value for v in self.values)
+        return self.position(value) is not None
 
     @property
     def middle(self) -> Any:
@@ -278,8 +285,7 @@ class ChoiceDimension(DimensionSpec):
         return self.values
 
     def unit(self, value: Any) -> float:
-        written = [json.dumps(v) for v in self.values]
-        return written.index(json.dumps(value)) / (len(written) - 1)
+        return (self.position(value) or 0) / (len(self.values) - 1)
 
 
 class BooleanDimension(DimensionSpec):

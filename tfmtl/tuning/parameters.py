@@ -81,10 +81,15 @@ def _range(dimension: FloatDimension | IntDimension) -> dict[str, Any]:
 
 
 def encode(dimension: DimensionSpec, value: Any) -> Any:
-    """A value as keras-tuner has it."""
-    if isinstance(dimension, ChoiceDimension) and _as_text(dimension):
-        return json.dumps(value)
-    return value
+    """A value as keras-tuner has it.
+
+    Of a choice it is the one of `values`: where a condition says 1 and means 1.0,
+    keras-tuner would make integers of all that the condition names.
+    """
+    if not isinstance(dimension, ChoiceDimension):
+        return value
+    own = dimension.values[dimension.position(value) or 0]
+    return json.dumps(own) if _as_text(dimension) else own
 
 
 def decode(dimension: DimensionSpec, value: Any) -> Any:

@@ -111,6 +111,38 @@ def test_every_value_survives_the_wire() -> None:
     }
 
 
+def test_a_condition_may_say_1_for_a_float() -> None:
+    share = {"type": "choice", "values": [0.5, 1.0, 0.0]}
+    asked = {"training.deterministic": {"type": "boolean", "when": {
+        "regularization.id_dropout": [1, 0.5]}}}  # fmt: skip
+    found = space({"regularization.id_dropout": share, **asked})
+    for value, active in ((0.5, True), (1.0, True), (0.0, False)):
+        hp = found.hyperparameters()
+        hp.values = {"regularization.id_dropout": value}
+        assert hp.is_active("training.deterministic") == active
+
+
+def test_keras_tuner_enumerates_the_steps() -> None:
+    ranges = [
+        {"type": "float", "min": 0, "max": 1, "step": 0.1},
+        {"type": "float", "min": 0.3, "max": 1.25, "step": 0.3},
+        {"type": "float", "min": 1e-3, "max": 5, "step": 10, "scale": "log"},
+        {"type": "int", "min": 1, "max": 12, "step": 4},
+        {"type": "int", "min": 3, "max": 50, "scale": "pow2"},
+        {"type": "int", "min": 2, "max": 60, "scale": "log", "step": 5},
+    ]
+    for given in ranges:
+        found = space({"training.x": given})
+        dimension = found.spec.space["training.x"]
+        hp = found.hyperparameters()
+        listed = []
+        for value in hp.space[0].values:
+            hp.values = {"training.x": value}
+            listed.append(found.values(hp)["training.x"])
+        assert listed == [dimension.at(i) for i in range(dimension.count)], given
+        assert listed[-1] <= given["max"] and len(listed) > 2
+
+
 def test_a_wire_adds_values_that_are_not_active() -> None:
     """keras-tuner's own trap: `values` must not believe what it finds."""
     from keras_tuner import HyperParameters
