@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -11,12 +10,12 @@ from pydantic import Field, field_validator, model_validator
 from tfmtl.errors import ConfigError
 from tfmtl.schema.base import Spec
 from tfmtl.schema.bounds import Bound, check_possible, parse_bound
+from tfmtl.schema.conditions import check_when, conditions, hint
 from tfmtl.schema.dataset import DatasetSpec, model_only
 from tfmtl.schema.dimension import (
     Dimension,
     DimensionSpec,
     FloatDimension,
-    IntDimension,
     Misplaced,
     RangeDimension,
 )
@@ -135,6 +134,7 @@ class TuningSpec(Spec):
         for path in self.space:
             _check_path(path, self.space)
             self._check_dimension(path, self.space[path])
+            check_when(self.space, path)
         for path in self.space:
             self.conditions(path)
         if self.oracle == "hyperband" and len(self.objectives) > 1:
@@ -171,27 +171,6 @@ class TuningSpec(Spec):
                 "space",
                 path,
             )
-        for parent, values in dimension.when.items():
-            place = ("space", path, "when", parent)
-            if parent not in self.space:
-                raise Misplaced(
-                    f"`when` names {parent!r}, which is no dimension of the space"
-                    f"{_hint(parent, self.space)}; dimensions: {sorted(self.space)}",
-                    *place,
-                )
-            other = self.space[parent]
-            if isinstance(other, FloatDimension):
-                raise Misplaced(
-                    f"`when` names {parent!r}: a float has no values to depend on",
-                    *place,
-                )
-            for value in values:
-                if not other.has(value):
-                    raise Misplaced(
-                        f"`when` names a value that {parent!r} does not take. "
-                        f"Received: {value!r}; it takes: {_told(other)}",
-                        *place,
-                    )
 
     def conditions(self, path: str) -> dict[str, tuple[Any, ...]]:
         """What must hold for a dimension to be active, its parents' conditions too.
@@ -205,34 +184,7 @@ class TuningSpec(Spec):
         Raises:
             Misplaced: Dimensions depend on each other, or it can never hold.
         """
-        found: dict[str, tuple[Any, ...]] = {}
-        self._collect(path, found, (path,))
-        for parent, values in found.items():
-            if not values:
-                raise Misplaced(
-                    f"{path!r} is never active: what its `when` asks of {parent!r} and "
-                    "what its parents ask exclude each other",
-                    "space",
-                    path,
-                    "when",
-                )
-        return found
-
-    def _collect(
-        self, path: str, found: dict[str, tuple[Any, ...]], way: tuple[str, ...]
-    ) -> None:
-        for parent, values in self.space[path].when.items():
-            if parent in way:
-                raise Misplaced(
-                    f"dimensions depend on each other: {[*way, parent]}",
-                    "space",
-                    path,
-                    "when",
-                    parent,
-                )
-            self._collect(parent, found, (*way, parent))
-            kept = found.get(parent, values)
-            found[parent] = tuple(v for v in kept if v in values)
+        return conditions(self.space, path)
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -298,7 +250,7 @@ class TuningSpec(Spec):
             if task not in tasks:
                 raise Misplaced(
                     f"{WEIGHTS + task!r} names {task!r}, which is no task"
-                    f"{_hint(task, tasks)}; tasks: {list(tasks)}",
+                    f"{hint(task, tasks)}; tasks: {list(tasks)}",
                     "space",
                     WEIGHTS + task,
                 )
@@ -338,16 +290,3 @@ def _check_path(path: str, space: Mapping[str, object]) -> None:
             raise Misplaced(
                 f"{path!r} is a part of {start!r}, and both are in the space", *place
             )
-
-
-def _told(dimension: DimensionSpec) -> object:
-    if isinstance(dimension, IntDimension):
-        low, high = dimension.range
-        step = dimension.step or (2 if dimension.scale == "pow2" else 1)
-        return f"{low} to {high}, {dimension.scale}, step {step}"
-    return list(dimension.ends)
-
-
-def _hint(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
