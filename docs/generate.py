@@ -25,6 +25,7 @@ from tfmtl.schema import (
     calibration,
     control,
     dataset,
+    dimension,
     evaluation,
     experiment,
     feature,
@@ -33,6 +34,7 @@ from tfmtl.schema import (
     sampling,
     split,
     task,
+    tuning,
 )
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
@@ -94,6 +96,18 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
             experiment.ExportSpec,
         ),
     ),
+    (
+        "Search",
+        (
+            tuning.TuningSpec,
+            dimension.FloatDimension,
+            dimension.IntDimension,
+            dimension.ChoiceDimension,
+            dimension.BooleanDimension,
+            tuning.PruningSpec,
+            tuning.HyperbandSpec,
+        ),
+    ),
 )
 
 _TITLES = {
@@ -118,6 +132,9 @@ _TITLES = {
     experiment.ExportSpec: "`export`",
     sampling.SamplingSpec: "`dataset.sampling`",
     calibration.CalibrationSpec: "`calibration`",
+    tuning.TuningSpec: "`tuning`",
+    tuning.PruningSpec: "`tuning.pruning`",
+    tuning.HyperbandSpec: "`tuning.hyperband`",
 }
 
 _EXPRESSIONS = """\
@@ -143,10 +160,34 @@ affair. A pattern fits by shell rules (`task/*`), or as the first part of the na
 (`embedding`). One that fits nothing is an error.
 """
 
+_SEARCH = """\
+A loss weight, a rate, a size, and a model whose setting the other has not:
+
+```yaml
+tuning:
+  space:
+    balancer.config.weights.like: {type: float, min: 0.1, max: 10}
+    optimizers.embedding.learning_rate: {type: float, min: 1e-4, max: 1e-2, scale: log}
+    training.batch_size: {type: int, min: 256, max: 4096, scale: pow2}
+    model.class: {type: choice, values: [MMoE, SharedBottom]}
+    model.config.expert_units:
+      {type: choice, values: [[64], [128, 64]], when: {model.class: [MMoE]}}
+  objective: click/auc
+  constraints: ["like/auc >= baseline - 0.001"]
+```
+"""
+
+_TAGS = ("kind", "by", "type")
+"""Fields that say which class of a union a mapping is."""
+
 _NESTED = {"ExpertFusion": matching.MMoESize}
 """Model to a class of settings inside its settings."""
 
-_AFTER = {task.TaskSpec: _EXPRESSIONS, experiment.ScheduleSpec: _GROUPS}
+_AFTER = {
+    task.TaskSpec: _EXPRESSIONS,
+    experiment.ScheduleSpec: _GROUPS,
+    tuning.TuningSpec: _SEARCH,
+}
 
 
 def render() -> str:
@@ -204,7 +245,7 @@ def _title(found: type[pydantic.BaseModel]) -> str:
         return _TITLES[found]
     if issubclass(found, loss.LossSpec):
         return f"`loss: {found.model_fields['name'].default}`"
-    for tag in ("kind", "by"):
+    for tag in _TAGS:
         if tag in found.model_fields:
             return f"`{tag}: {found.model_fields[tag].default}`"
     raise KeyError(f"{found.__name__} needs a title")
@@ -247,8 +288,11 @@ def _table(
 
 
 def _tags_first(item: tuple[str, FieldInfo]) -> int:
-    first = ("kind", "by", "name", "column")
-    return first.index(item[0]) if item[0] in first else len(first)
+    name, field = item
+    first = (*_TAGS, "name", "column")
+    if name == "type" and len(typing.get_args(field.annotation)) > 1:
+        return len(first)  # a choice, no tag
+    return first.index(name) if name in first else len(first)
 
 
 def _row(found: type[pydantic.BaseModel], key: str, field: FieldInfo) -> str:
@@ -257,7 +301,7 @@ def _row(found: type[pydantic.BaseModel], key: str, field: FieldInfo) -> str:
     value = _type(field.annotation) + (f", {bounds}" if bounds else "")
     meaning = " ".join((field.description or "").split())
     if not meaning:
-        if key not in ("kind", "by"):
+        if key not in _TAGS:
             raise ValueError(f"{found.__name__}.{key} has no docstring")
         meaning = "Says that it is this one."
     cells = [f"`{key}`", value, default, meaning]

@@ -21,12 +21,13 @@ from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.base import Spec
 from tfmtl.schema.evaluation import RankingMetric
 from tfmtl.schema.experiment import ComponentSpec, Experiment
-from tfmtl.schema.load import explain
+from tfmtl.schema.load import explain, parse_experiment
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.training.control import TaskControl
 from tfmtl.training.evaluation import SplitEvaluator
 from tfmtl.training.ranked import RankedEvaluator
 from tfmtl.training.trainer import Trainer
+from tfmtl.tuning.space import Space
 
 
 def resolve(component: ComponentSpec, known: Mapping[str, type], what: str) -> Any:
@@ -42,16 +43,20 @@ def resolve(component: ComponentSpec, known: Mapping[str, type], what: str) -> A
     if not colon:
         raise ConfigError(
             f"`{what}.class` must be one of {sorted(known)}, or package.module:Class. "
-            f"Received: {name!r}"
+            f"Received: {name!r}",
+            [(what, "class")],
         )
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"`{what}.class` = {name!r} cannot be imported: {error}"
+            f"`{what}.class` = {name!r} cannot be imported: {error}",
+            [(what, "class")],
         ) from error
     if not isinstance(found, type) or not hasattr(found, "Config"):
-        raise ConfigError(f"`{what}.class` = {name!r} is no class with a `Config`")
+        raise ConfigError(
+            f"`{what}.class` = {name!r} is no class with a `Config`", [(what, "class")]
+        )
     return found
 
 
@@ -64,7 +69,8 @@ def resolve_config(component: ComponentSpec, found: Any, what: str) -> Spec:
     try:
         config: Spec = found.Config.model_validate(component.config)
     except pydantic.ValidationError as error:
-        raise ConfigError(explain(error, f"{what}.config", found.Config)) from error
+        at = (what, "config")
+        raise explain(error, f"{what}.config", found.Config, at) from error
     return config
 
 
@@ -77,6 +83,33 @@ def check(experiment: Experiment) -> None:
     model = resolve(experiment.model, MODELS, "model")
     resolve_config(experiment.model, model, "model")
     make_balancer(experiment)
+
+
+def check_tuning(experiment: Experiment) -> None:
+    """Checks what the schema cannot of a search: its controls, and every dimension.
+
+    Args:
+        experiment: With or without `tuning`.
+
+    Raises:
+        ConfigError: A control is no balancer, or a value of the space makes no
+            experiment.
+    """
+    spec = experiment.tuning
+    if spec is None:
+        return
+    for number, name in enumerate(spec.controls):
+        control = ComponentSpec(class_name=name)
+        try:
+            make_balancer(experiment.model_copy(update={"balancer": control}))
+        except ConfigError as error:
+            raise ConfigError(
+                f"`tuning.controls` names {name!r}, which is no balancer with its own "
+                f"defaults: {' '.join(str(error).split())}",
+                [("tuning", "controls", number)],
+            ) from error
+    document = experiment.model_dump(mode="json", by_alias=True)
+    Space(spec, document).check(lambda trial: check(parse_experiment(trial)))
 
 
 def make_balancer(experiment: Experiment, steps_per_epoch: int = 1) -> Balancer:

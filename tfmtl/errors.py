@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+Place = tuple[str | int, ...]
+"""A key of an experiment file, from the top: `("training", "epochs")`."""
+
 
 class TfmtlError(Exception):
     """Base of every error the package raises on purpose; `exit_code` is the CLI's."""
@@ -10,9 +15,19 @@ class TfmtlError(Exception):
 
 
 class ConfigError(TfmtlError):
-    """An experiment file, a command-line argument or a combination of them is wrong."""
+    """An experiment file, a command-line argument or a combination of them is wrong.
+
+    Args:
+        message: What is wrong.
+        places: Keys of the experiment file that are at fault, one for each of the last
+            lines of the message; `tfmtl.schema.lines` adds the numbers of their lines.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, places: Sequence[Place] = ()) -> None:
+        super().__init__(message)
+        self.places = tuple(places)
 
 
 class DataError(TfmtlError):

@@ -50,6 +50,59 @@ def test_config_check_refuses(tfmtl, experiment_file, override, message):
     assert "Traceback" not in result.err
 
 
+_SEARCH = """
+tuning:
+  space:
+    balancer.config.weights.buy: {type: float, min: 0.1, max: 10}
+    training.batch_size: {type: int, min: 8, max: 64, scale: pow2}
+"""
+
+
+def test_config_check_tries_a_search(tfmtl, experiment_file):
+    text = experiment_file.read_text() + _SEARCH
+    experiment_file.write_text(text)
+    result = tfmtl("config", "check", experiment_file)
+    assert result.code == 0, result.err
+    assert "a bayesian search over 2 settings for mean/auc" in result.out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("weights.buy", "weights.sell", "'sell', which is no task"),
+        ("min: 0.1", "min: 20", "an empty range"),
+        ("min: 0.1", "min: low", "should be a valid number"),
+        ("batch_size", "batch_sice", "= 8 makes no experiment: training.batch_sice"),
+        ("training.batch_size", "model.config.x", "model.config.x = 8 makes no"),
+        ("min: 8,", "min: 0,", "needs `min` > 0"),
+        ("tuning:", "tuning:\n  constraints: [buy/auc >= 2]", "between 0 and 1"),
+        ("tuning:", "tuning:\n  controls: [Magic]", "names 'Magic', which is no"),
+    ],
+)
+def test_config_check_names_the_line_of_a_bad_search(
+    tfmtl, experiment_file, old, new, message
+):
+    text = experiment_file.read_text() + _SEARCH.replace(old, new, 1)
+    experiment_file.write_text(text)
+    last = new.rpartition("\n")[2].strip()
+    number = next(i for i, t in enumerate(text.split("\n"), 1) if last in t)
+    result = tfmtl("config", "check", experiment_file)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.rstrip().endswith(f"(line {number})"), result.err
+
+
+def test_config_check_names_the_line_of_a_setting(tfmtl, experiment_file):
+    document = yaml.safe_load(experiment_file.read_text())
+    document["model"]["config"] = {"nonsense": 1}
+    text = yaml.safe_dump(document)
+    experiment_file.write_text(text)
+    number = text[: text.index("nonsense")].count("\n") + 1
+    result = tfmtl("config", "check", experiment_file)
+    assert "nonsense: unknown key; legal keys" in result.err
+    assert f"Received: 1 (line {number})" in result.err
+
+
 def test_config_schema_is_the_schema_of_experiments(tfmtl, experiment_file):
     result = tfmtl("config", "schema")
     document = json.loads(result.out)

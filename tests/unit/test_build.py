@@ -64,6 +64,18 @@ def test_check_finds_bad_settings() -> None:
         build.check(_experiment(balancer=_component("Fixed", weights={"bye": 1})))
 
 
+def test_check_tuning_tries_the_space_and_the_controls() -> None:
+    space = {"model.config.bottom_units": {"type": "choice", "values": [[4], [8]]}}
+    build.check_tuning(_experiment())
+    build.check_tuning(_experiment(tuning={"space": space}))
+    with pytest.raises(ConfigError, match=r"`tuning.controls` names 'Fixed'.*weights"):
+        build.check_tuning(_experiment(tuning={"space": space, "controls": ["Fixed"]}))
+    wrong = {"model.config.botom_units": space["model.config.bottom_units"]}
+    with pytest.raises(ConfigError, match="did you mean 'bottom_units'") as caught:
+        build.check_tuning(_experiment(tuning={"space": wrong}))
+    assert caught.value.places == (("tuning", "space", *wrong),)
+
+
 def test_balancers() -> None:
     assert isinstance(build.make_balancer(_experiment()), Equal)
     fixed = _experiment(balancer=_component("Fixed", weights={"buy": 2}))

@@ -119,7 +119,8 @@ class Balancer(tf.Module):
         if unknown:
             raise ConfigError(
                 f"`balancer.config.{setting}` names {unknown}; tasks: "
-                f"{list(self.tasks.names)}"
+                f"{list(self.tasks.names)}",
+                [("balancer", "config", setting)],
             )
         return [values.get(t, default) for t in self.tasks.names]
 

@@ -63,12 +63,13 @@ def train(
     from tfmtl.cli.calibrations import print_calibration
     from tfmtl.cli.console import progress
     from tfmtl.schema.calibration import read_calibration
+    from tfmtl.schema.lines import naming_lines
     from tfmtl.schema.load import load_experiment
 
     spec = load_experiment(experiment, overrides)
     from tfmtl import workflow
 
-    with progress() as listener:
+    with naming_lines(experiment, overrides), progress() as listener:
         result = workflow.train(
             spec,
             dataset,

@@ -284,6 +284,20 @@ def raw_columns(feature: FeatureSpec) -> list[str]:
     return [feature.source] if inputs_of(feature) else []  # type: ignore[union-attr]
 
 
+def model_only(path: str) -> bool:
+    """Whether a dotted path leads to something that no record depends on.
+
+    Args:
+        path: Such as `dataset.features.price.dim`.
+    """
+    _, part, *keys = [*path.split("."), ""]
+    if part in ("features", "tasks"):
+        keys = keys[1:]  # the first one is an item's name
+    elif part != "scenario":
+        return path == "dataset.sampling.correction"
+    return any(key in _MODEL_ONLY for key in keys)
+
+
 def _mappings(value: Any) -> Iterator[dict[str, Any]]:
     """Every mapping inside a JSON value."""
     if isinstance(value, dict):

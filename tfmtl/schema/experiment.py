@@ -11,10 +11,12 @@ from tfmtl.schema.base import Spec
 from tfmtl.schema.calibration import CalibrationSpec
 from tfmtl.schema.control import TaskControlSpec
 from tfmtl.schema.dataset import DatasetSpec
-from tfmtl.schema.evaluation import EvaluationSpec, RankingMetric, RankingSpec
+from tfmtl.schema.dimension import Misplaced
+from tfmtl.schema.evaluation import EvaluationSpec
 from tfmtl.schema.feature import has_ids
 from tfmtl.schema.fusion import FusionSpec
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.monitor import check_metric
+from tfmtl.schema.tuning import TuningSpec
 
 
 class ComponentSpec(Spec):
@@ -209,6 +211,8 @@ class Experiment(Spec):
     """Calibrators that are fitted on the validation split after training."""
     export: ExportSpec = ExportSpec()
     """What the served model answers."""
+    tuning: TuningSpec | None = None
+    """What `tfmtl tune` searches."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -231,7 +235,8 @@ class Experiment(Spec):
                 f"`regularization.feature_l2` names {unknown}; features with an "
                 f"embedding table: {features}"
             )
-        self._check_monitor()
+        ranking, monitor = self.evaluation.ranking, self.training.monitor
+        check_metric(monitor, "training.monitor", self.dataset, ranking)
         if self.evaluation.ranking is not None:
             self.evaluation.ranking.check(self.dataset)
         if self.fusion is not None:
@@ -244,6 +249,11 @@ class Experiment(Spec):
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
         self._check_groups()
+        if self.tuning is not None:
+            try:
+                self.tuning.check(self.dataset, monitor, ranking)
+            except Misplaced as error:
+                raise Misplaced(str(error), "tuning", *error.place) from None
         return self
 
     def _check_groups(self) -> None:
@@ -256,55 +266,3 @@ class Experiment(Spec):
                     "column}` and `training: {shuffle: groups}`. Received: group="
                     f"{group!r}, shuffle={shuffle!r}"
                 )
-
-    def _check_monitor(self) -> None:
-        subject, slash, metric = self.training.monitor.rpartition("/")
-        task, _, scenario = subject.partition("@")
-        names = [*self.dataset.task_names, "mean", "mean_cell"]
-        legal = {
-            "binary": ("auc", "logloss"),
-            "regression": ("rmse", "mae"),
-            "multiclass": ("accuracy", "logloss"),
-        }
-        metrics = list(dict.fromkeys(m for kind in legal.values() for m in kind))
-        conditionals = [t.conditional for t in self.dataset.tasks]
-        ranked = RankingMetric.parse(metric) if task in names + conditionals else None
-        if ranked is not None:
-            self._check_ranked(task, ranked)
-            metric, metrics = "", [""]
-        if not slash or task not in names + conditionals or metric not in metrics:
-            raise ValueError(
-                "`training.monitor` must be task/metric, task@scenario/metric or "
-                f"mean/metric. Received: {self.training.monitor!r}; tasks: {names}, "
-                f"metrics: {metrics}"
-            )
-        for spec in self.dataset.tasks:
-            mine = ranked is None and task in (spec.name, spec.conditional)
-            if mine and metric not in legal[spec.type]:
-                raise ValueError(
-                    f"`training.monitor`: a {spec.type} task has the metrics "
-                    f"{list(legal[spec.type])}. Received: {self.training.monitor!r}"
-                )
-        if scenario and scenario not in self.dataset.scenario_values:
-            raise ValueError(
-                f"`training.monitor` names scenario {scenario!r}; scenarios: "
-                f"{list(self.dataset.scenario_values)}"
-            )
-
-    def _check_ranked(self, output: str, metric: RankingMetric) -> None:
-        """Refuses a monitor of an order that these data do not define."""
-        monitor = self.training.monitor
-        task = outputs_of(self.dataset.tasks).get(output)
-        ranking = self.evaluation.ranking or RankingSpec()
-        if task is None:
-            raise ValueError(
-                "`training.monitor`: metrics of the order inside lists are of one "
-                f"task, not of a mean. Received: {monitor!r}"
-            )
-        if ranking.key(self.dataset) is None:
-            raise ValueError(
-                "`training.monitor` is a metric of lists; say which rows are one: "
-                f"`keys: {{group: column}}` (or `user`). Received: {monitor!r}"
-            )
-        if why := ranking.refusal(metric, task):
-            raise ValueError(f"`training.monitor`: {why}. Received: {monitor!r}")

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import pathlib
-import re
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import pydantic
 import yaml
 
-from tfmtl.errors import ConfigError
+from tfmtl.errors import ConfigError, Place
+from tfmtl.schema.dimension import Misplaced
+from tfmtl.schema.document import apply_override, read_document
 from tfmtl.schema.experiment import Experiment
+from tfmtl.schema.lines import naming_lines, places_in
+
+__all__ = [
+    "apply_override",
+    "default_optimizers",
+    "dump_experiment",
+    "explain",
+    "load_experiment",
+    "parse_experiment",
+    "read_document",
+]
+
+_DIMENSIONS = ("float", "int", "choice", "boolean")
 
 
 def load_experiment(
@@ -31,17 +45,12 @@ def load_experiment(
 
     Raises:
         ConfigError: The file is missing, does not parse or breaks a rule; the message
-            names the place, the rule and the value.
+            names the place, the rule and the value, and the line in the file.
     """
     file = pathlib.Path(path)
     document = read_document(file)
     if any(o.startswith("optimizers.") for o in overrides):
-        # An override of one group must not drop the default of the others.
-        default = Experiment.model_fields["optimizers"].default
-        groups = {
-            k: v.model_dump(mode="json", by_alias=True) for k, v in default.items()
-        }
-        document.setdefault("optimizers", groups)
+        document.setdefault("optimizers", default_optimizers())
     for override in overrides:
         apply_override(document, override)
     for table in _mapping(
@@ -49,7 +58,17 @@ def load_experiment(
     ).values():
         if isinstance(table, dict) and isinstance(table.get("path"), str):
             table["path"] = str((file.parent / table["path"]).resolve())
-    return parse_experiment(document, source=str(file))
+    with naming_lines(file, overrides):
+        return parse_experiment(document, source=str(file))
+
+
+def default_optimizers() -> dict[str, Any]:
+    """The groups that are meant where a document has none.
+
+    Whoever sets something of one group starts from these: the others must not be lost.
+    """
+    default = Experiment.model_fields["optimizers"].default
+    return {k: v.model_dump(mode="json", by_alias=True) for k, v in default.items()}
 
 
 def parse_experiment(document: object, source: str = "experiment") -> Experiment:
@@ -61,71 +80,7 @@ def parse_experiment(document: object, source: str = "experiment") -> Experiment
     try:
         return Experiment.model_validate(document)
     except pydantic.ValidationError as error:
-        raise ConfigError(explain(error, source)) from error
-
-
-def read_document(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a document by its suffix.
-
-    Raises:
-        ConfigError: Unknown suffix, missing file, syntax error, or no mapping.
-    """
-    readers: dict[str, Callable[[str], Any]] = {
-        ".yaml": _yaml,
-        ".yml": _yaml,
-        ".toml": tomllib.loads,
-        ".json": json.loads,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise ConfigError(
-            f"an experiment file must end in one of {sorted(readers)}. Received: "
-            f"{str(path)!r}"
-        )
-    try:
-        document = reader(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the experiment file {str(path)!r}: {error.strerror}"
-        ) from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{str(path)!r} does not parse: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(
-            f"{str(path)!r} must hold a mapping with name, dataset, model ... at the "
-            f"top. Received: {type(document).__name__}"
-        )
-    return document
-
-
-def apply_override(document: dict[str, Any], override: str) -> None:
-    """Sets `a.b.0.c=value` in a document; list items go by position or by `name`.
-
-    Raises:
-        ConfigError: No `=`, or the path leads through something that is no mapping.
-    """
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(
-            f"an override must be dotted.path=value. Received: {override!r}"
-        )
-    keys = path.split(".")
-    node: Any = document
-    for depth, key in enumerate(keys[:-1]):
-        node = _step(node, key, ".".join(keys[: depth + 1]), override)
-    try:
-        value = _yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"the value of {override!r} does not parse: {error}"
-        ) from error
-    if isinstance(node, list):
-        node[_position(node, keys[-1], path, override)] = value
-    elif isinstance(node, dict):
-        node[keys[-1]] = value
-    else:
-        parent = ".".join(keys[:-1])
-        raise ConfigError(f"override {override!r}: {parent!r} leads into a plain value")
+        raise explain(error, source) from error
 
 
 def dump_experiment(experiment: Experiment) -> str:
@@ -141,95 +96,82 @@ def explain(
     error: pydantic.ValidationError,
     source: str,
     model: type[pydantic.BaseModel] = Experiment,
-) -> str:
-    """One line for each error: place, rule, received value, nearest legal key."""
-    lines = [f"{source} has {error.error_count()} error(s):"]
+    within: Place = (),
+) -> ConfigError:
+    """One line for each error: place, rule, received value, nearest legal key.
+
+    Args:
+        error: What a model was refused for.
+        source: Begins the message: the file, or the part of it.
+        model: That was refused.
+        within: Where in an experiment file it stands.
+    """
+    lines, places = [f"{source} has {error.error_count()} error(s):"], []
     for item in error.errors():
-        place = ".".join(str(p) for p in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
+        place, cause = item["loc"], item.get("ctx", {}).get("error")
+        if isinstance(cause, Misplaced):
+            place = place + cause.place
+        shown = ".".join(str(p) for p in _without_tags(place))
         if item["type"] == "extra_forbidden":
             message = f"unknown key{_nearest_key(model, item['loc'])}"
-        received = _short(item["input"])
-        shown = "" if "Received" in message else f" Received: {received}"
-        lines.append(f"  {place or '(top)'}: {message}.{shown}")
-    return "\n".join(lines)
+        received = "" if "Received" in message else f" Received: {_input(item, cause)}"
+        lines.append(f"  {shown or '(top)'}: {message}.{received}")
+        meant = place if isinstance(cause, Misplaced) else places_in(message, place)
+        places.append(within + meant)
+    return ConfigError("\n".join(lines), places)
 
 
-def _nearest_key(model: Any, location: tuple[int | str, ...]) -> str:
+def _without_tags(place: Place) -> Place:
+    """A place in the space of a search, without the type of a dimension."""
+    if place[:2] == ("tuning", "space") and len(place) > 4:
+        return place[:3] + place[4:] if place[3] in _DIMENSIONS else place
+    return place
+
+
+def _input(item: Any, cause: object) -> str:
+    """What was received, where an error has not said it."""
+    value = item["input"]
+    if isinstance(cause, Misplaced):
+        for key in cause.place:
+            known = isinstance(value, Mapping) and key in value
+            value = value[key] if known else None
+    return _short(value)
+
+
+def _nearest_key(model: Any, location: Place) -> str:
     for part in location[:-1]:
-        model = _field_type(model, part)
-        if model is None:
-            return ""
+        model = _below(model, part)
     fields = getattr(model, "model_fields", {})
-    close = difflib.get_close_matches(str(location[-1]), list(fields), n=1)
-    legal = f"; legal keys: {sorted(fields)}" if fields else ""
+    names = sorted(field.alias or name for name, field in fields.items())
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    legal = f"; legal keys: {names}" if names else ""
     return (f", did you mean {close[0]!r}?" if close else "") + legal
 
 
-def _field_type(model: Any, part: int | str) -> Any:
-    """The model class that a part of an error's location leads to, if it is plain."""
-    field = getattr(model, "model_fields", {}).get(part)
-    annotation = getattr(field, "annotation", None)
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return annotation
+def _below(annotation: Any, part: int | str) -> Any:
+    """What a part of an error's location leads to; None where that is not plain."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _below(inner[0], part)
+    if origin in (dict, tuple, list):
+        return inner[-1] if origin is dict else inner[0]
+    if origin in (typing.Union, types.UnionType):
+        models = [m for m in inner if m is not types.NoneType]
+        if len(models) == 1:
+            return _below(models[0], part)
+        tagged = [m for m in models if part in _tags(m)]
+        return tagged[0] if tagged else None
+    for name, field in getattr(annotation, "model_fields", {}).items():
+        if part in (name, field.alias):
+            return field.annotation
     return None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which `1e-3` is a number and a key given twice is an error."""
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key, _ in node.value:
-        if key.tag == "tag:yaml.org,2002:merge":
-            continue
-        name = loader.construct_object(key, deep=True)
-        if not isinstance(name, str | int | float | bool):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key must be a plain value", key.start_mark
-            )
-        if name in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {name!r} stands twice", key.start_mark
-            )
-        seen.add(name)
-    loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
-
-
-def _step(node: Any, key: str, path: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_position(node, key, path, override)]
-    if not isinstance(node, dict):
-        raise ConfigError(f"override {override!r}: {path!r} leads into a plain value")
-    return node.setdefault(key, {})
-
-
-def _position(node: list[Any], key: str, path: str, override: str) -> int:
-    names = [i.get("name") for i in node if isinstance(i, Mapping)]
-    if key in names:
-        return [isinstance(i, Mapping) and i.get("name") == key for i in node].index(
-            True
-        )
-    if key.lstrip("-").isdigit() and -len(node) <= int(key) < len(node):
-        return int(key)
-    raise ConfigError(
-        f"override {override!r}: {path!r} names no item of the list; items: "
-        f"{names or f'0 to {len(node) - 1}'}"
-    )
+def _tags(model: Any) -> list[Any]:
+    """The defaults of the fields by which a union tells its classes."""
+    fields = getattr(model, "model_fields", {})
+    return [fields[tag].default for tag in ("kind", "by", "type") if tag in fields]
 
 
 def _mapping(value: object) -> dict[str, Any]:

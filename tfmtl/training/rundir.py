@@ -137,6 +137,8 @@ class RunDirectory:
         """
         before = self.experiment().model_dump(mode="json", by_alias=True)
         now = experiment.model_dump(mode="json", by_alias=True)
+        # What a search would try is no part of a run.
+        now.pop("tuning")
         changed = sorted(k for k in now if now[k] != before.get(k))
         if changed:
             raise ConfigError(

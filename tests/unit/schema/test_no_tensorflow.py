@@ -22,6 +22,7 @@ _HEAVY = ("tensorflow", "tf_keras", "keras", "apache_beam", "tensorflow_transfor
         "import tfmtl.adapters.catalogue",
         "import serving.client",
         "import tfmtl.cli.main",
+        "import tfmtl.tuning.space, tfmtl.tuning.goals",
         "import tfmtl.fusion.search, tfmtl.fusion.objective, tfmtl.fusion.table",
     ],
 )
