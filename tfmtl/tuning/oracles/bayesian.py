@@ -7,9 +7,9 @@ every bounded metric, and the point is proposed that maximises
 
 with the expected improvement over the best posterior mean of what was tried, or, of
 several objectives, the expected hypervolume improvement of the front of those means.
-While nothing feasible is known the probability alone is maximised. Where trials failed,
-"it works" is one more bounded metric, learnt from 1 and 0: failed trials are in no other
-process. Trials that run elsewhere count as if the mean had been observed.
+While nothing feasible is known the probability alone is maximised. Where trials
+failed, "it works" is one more bounded metric, learnt from yes and no: failed trials are
+in no other process. Trials that run elsewhere count as if the mean had been observed.
 
 The proposal depends on the seed, the number of trials and what they gave, so a search
 that was interrupted proposes what it would have.
@@ -81,7 +81,7 @@ class BayesianOracle(DurableOracle):
         return {"status": TrialStatus.RUNNING, "values": values}
 
     def _initial(self) -> Values | None:
-        """The defaults, then a scrambled Sobol sequence; None when it has had enough."""
+        """The defaults, then a Sobol sequence; None where it has had its share."""
         started = len(self.trials)
         if started >= self.initial_points and len(self._usable()) >= 2:
             return None
@@ -110,9 +110,10 @@ class BayesianOracle(DurableOracle):
         points = np.concatenate([points, around])
         points = points[_order(beliefs.acquisition(points))]
         for radius in RADII:
-            near = self._around(points[:KEPT], radius, rng)
-            points = np.concatenate([points, near])
-            points = points[_order(beliefs.acquisition(points[: KEPT + len(near)]))]
+            best, others = points[:KEPT], points[KEPT:]
+            near = np.concatenate([best, self._around(best, radius, rng)])
+            near = near[_order(beliefs.acquisition(near))]
+            points = np.concatenate([near, others])
         return points
 
     def _around(
@@ -158,7 +159,7 @@ class BayesianOracle(DurableOracle):
     def _all_points(self) -> Floats | None:
         """Every point of a space that has no more than there would be candidates."""
         if self._whole is None and self.coordinates.finite:
-            walk = combinations(self.hyperparameters)
+            walk = combinations(self.hyperparameters, self.coordinates.levels())
             some = list(itertools.islice(walk, CANDIDATES + 1))
             self._whole = self.coordinates.places(some)
         if self._whole is None or len(self._whole) > CANDIDATES:

@@ -46,8 +46,8 @@ class Axis:
     def of(cls, one: Any) -> Axis:
         """The axis of a hyper-parameter."""
         if isinstance(one, kinds.Float) and one.step is None:
-            whole = one.min_value == one.max_value
-            return cls(one, (one.min_value,) if whole else (), np.full(whole, NEUTRAL))
+            values = (one.min_value,) if one.min_value == one.max_value else ()
+            return cls(one, values, np.full(len(values), NEUTRAL))
         if isinstance(one, kinds.Int) and one.step is None:
             values = _integers(one)
             return cls(one, values, np.array([one.value_to_prob(v) for v in values]))
@@ -117,6 +117,13 @@ class Coordinates:
     def finite(self) -> bool:
         """Whether it has finitely many points."""
         return all(axis is None or axis.values for axis in self.axes)
+
+    def levels(self) -> list[tuple[Any, ...]]:
+        """The legal values of each hyper-parameter of a finite space."""
+        return [
+            (one.value,) if axis is None else axis.values
+            for one, axis in zip(self.space.space, self.axes)
+        ]
 
     def rounded(self, places: Floats) -> Floats:
         """Places of legal values, neutral where not active. [N, D] -> [N, D]."""

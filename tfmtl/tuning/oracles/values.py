@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras_tuner
@@ -61,25 +61,35 @@ def levels(one: Any) -> tuple[Any, ...]:
     return tuple(sorted(set(values))) if numeric else values
 
 
-def combinations(space: keras_tuner.HyperParameters) -> Iterator[Values]:
-    """Every combination of `levels` once; the last hyper-parameter moves fastest.
+def combinations(
+    space: keras_tuner.HyperParameters,
+    allowed: Sequence[tuple[Any, ...]] | None = None,
+) -> Iterator[Values]:
+    """Every combination once; the last hyper-parameter moves fastest.
 
     What is not active has no value, so combinations that differ in it are one.
+
+    Args:
+        space: The space.
+        allowed: The values of each of its hyper-parameters; by default their `levels`.
     """
-    yield from _combinations(_empty(space), 0)
+    walked = _empty(space)
+    yield from _rest(walked, allowed or [levels(one) for one in walked.space], 0)
 
 
-def _combinations(walked: keras_tuner.HyperParameters, place: int) -> Iterator[Values]:
+def _rest(
+    walked: keras_tuner.HyperParameters, allowed: Sequence[tuple[Any, ...]], place: int
+) -> Iterator[Values]:
     if place == len(walked.space):
         yield dict(walked.values)
         return
     one = walked.space[place]
     if not walked.is_active(one):
-        yield from _combinations(walked, place + 1)
+        yield from _rest(walked, allowed, place + 1)
         return
-    for value in levels(one):
+    for value in allowed[place]:
         walked.values[one.name] = value
-        yield from _combinations(walked, place + 1)
+        yield from _rest(walked, allowed, place + 1)
     del walked.values[one.name]
 
 
