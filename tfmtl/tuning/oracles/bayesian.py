@@ -24,6 +24,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 from scipy.stats import qmc
+from threadpoolctl import threadpool_limits
 
 from tfmtl.metrics.arrays import Floats
 from tfmtl.tuning.goals import Goal
@@ -75,7 +76,9 @@ class BayesianOracle(DurableOracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next point; STOPPED where the space is exhausted."""
-        values = self._initial() or self._best() or self._random_values()
+        # Of matrices this small more threads make it slower, and sums depend on them.
+        with threadpool_limits(1):
+            values = self._initial() or self._best() or self._random_values()
         if values is None:
             return {"status": TrialStatus.STOPPED, "values": None}
         return {"status": TrialStatus.RUNNING, "values": values}
