@@ -27,7 +27,7 @@ def plane(dimensions: int = 2) -> keras_tuner.HyperParameters:
 
 
 def conditional() -> keras_tuner.HyperParameters:
-    """Eight points: a (mmoe: experts 2, 4, 8; ple: levels 1, 2 twice, or none)."""
+    """Ten points: three of mmoe, six of ple, one of shared."""
     space = keras_tuner.HyperParameters()
     space.Fixed("kind", "rank")
     space.Choice("model", ["mmoe", "ple", "shared"])
