@@ -16,9 +16,9 @@ def report(trial: Trial, goal: Goal, metrics: Mapping[str, float], step: int) ->
     """Takes validation metrics at a step, and their score where it is not among them.
 
     Metrics are registered as ones to be maximised, so that keras-tuner does not guess
-    by their names; nothing here reads the direction.
+    by their names; nothing here reads the direction. What is not finite is not taken.
     """
-    reported = dict(metrics)
+    reported = {name: v for name, v in metrics.items() if math.isfinite(v)}
     if SCORE not in reported and _complete(goal, reported):
         reported[SCORE] = goal.score(reported)
     for name, value in reported.items():
