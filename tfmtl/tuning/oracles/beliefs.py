@@ -13,7 +13,11 @@ from tfmtl.tuning.goals import Bound, Goal
 from tfmtl.tuning.oracles.acquisition import XI, expected_improvement, log_kept
 from tfmtl.tuning.oracles.coordinates import Coordinates
 from tfmtl.tuning.oracles.gaussian import GaussianProcess
-from tfmtl.tuning.oracles.hypervolume import HypervolumeImprovement, directions
+from tfmtl.tuning.oracles.hypervolume import (
+    HypervolumeImprovement,
+    directions,
+    reference,
+)
 
 WEIGHTS = 64
 SAMPLES = 32
@@ -102,6 +106,7 @@ class Beliefs:
         scales = np.array([process.scale for process in self._objectives])
         gained = HypervolumeImprovement(
             known / scales,
+            reference(self._means / scales),
             directions(WEIGHTS, count, rng),
             rng.standard_normal((SAMPLES, count)),
         )

@@ -52,23 +52,23 @@ def constant(objectives: int) -> float:
 
 
 def reference(values: Floats) -> Floats:
-    """Worst of the front in each objective, less a tenth of the front's range.
+    """Worst of the front in each objective, less a tenth of the range of all points.
 
-    Where the front has no range in an objective, that of all points is taken, and where
-    these have none either, 1.
+    A tenth of the front's own range would shut the search in where the front is two
+    points beside each other: what is below the reference anywhere adds nothing. For the
+    same reason points that break a bound belong to `values`. Where the front has no
+    range in an objective, its worst is that of all points.
 
     Args:
-        values: [N, k], great is good.
+        values: [N, k] of all that was tried, great is good.
 
     Returns:
         [k].
     """
     best = values[front(values)]
-    worst, spread = best.min(axis=0), np.ptp(best, axis=0)
-    whole = np.ptp(values, axis=0)
-    worst = np.where(spread > 0.0, worst, values.min(axis=0))
-    spread = np.where(spread > 0.0, spread, np.where(whole > 0.0, whole, 1.0))
-    return np.asarray(worst - 0.1 * spread)
+    worst, whole = values.min(axis=0), np.ptp(values, axis=0)
+    worst = np.where(np.ptp(best, axis=0) > 0.0, best.min(axis=0), worst)
+    return np.asarray(worst - 0.1 * np.where(whole > 0.0, whole, 1.0))
 
 
 class HypervolumeImprovement:
@@ -76,12 +76,15 @@ class HypervolumeImprovement:
 
     Args:
         known: [N, k] points, great is good; those on their front count.
+        corner: [k], see `reference`.
         weights: [L, k], see `directions`.
         noise: [S, k] standard normal numbers, the same for every point.
     """
 
-    def __init__(self, known: Floats, weights: Floats, noise: Floats) -> None:
-        self.reference = reference(known)
+    def __init__(
+        self, known: Floats, corner: Floats, weights: Floats, noise: Floats
+    ) -> None:
+        self.reference = corner
         self.weights = weights
         self.noise = noise
         above = known[front(known)] - self.reference

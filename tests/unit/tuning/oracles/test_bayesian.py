@@ -8,7 +8,7 @@ from tests.unit.tuning.oracles.drive import end, hill, oracle, plane, search
 from tests.unit.tuning.oracles.test_hypervolume import area
 from tfmtl.tuning.goals import Goal
 
-SEEDS = range(3)
+SEEDS = range(2)
 
 
 def _best(folder, kind, toy, goal, seed, trials):
@@ -23,7 +23,7 @@ def test_it_finds_the_optimum_and_random_search_does_not(tmp_path):
     goal = Goal.parse(["click/auc"], [])
     best = {
         kind: np.mean(
-            [_best(tmp_path, kind, hill, goal, seed, 20).score for seed in SEEDS]
+            [_best(tmp_path, kind, hill, goal, seed, 16).score for seed in SEEDS]
         )
         for kind in ("bayesian", "random")
     }
@@ -53,7 +53,7 @@ def test_a_constrained_optimum(tmp_path):
         return {**hill(v), "like/auc": 0.9 - v["x0"] - v["x1"]}
 
     goal = Goal.parse(["click/auc"], ["like/auc >= 0.1"])
-    best = [_best(tmp_path, "bayesian", toy, goal, seed, 22) for seed in SEEDS]
+    best = [_best(tmp_path, "bayesian", toy, goal, seed, 18) for seed in SEEDS]
     exact = 1.0 - 2 * 0.15**2
     # A score above 0 keeps the bound.
     assert exact - 0.01 < np.mean([b.score for b in best]) <= exact + 1e-9
@@ -66,7 +66,7 @@ def test_without_a_feasible_point_it_goes_where_one_may_be(tmp_path):
         return {"click/auc": -v["x0"], "like/auc": min(v["x0"], v["x1"])}
 
     goal = Goal.parse(["click/auc"], ["like/auc >= 0.9"])
-    found = [_best(tmp_path, "bayesian", toy, goal, seed, 18).score for seed in SEEDS]
+    found = [_best(tmp_path, "bayesian", toy, goal, seed, 14).score for seed in SEEDS]
     assert min(found) > -1.0
 
 
@@ -97,21 +97,22 @@ def test_two_objectives_within_a_bound(tmp_path):
 
     goal = Goal.parse(["a", "b"], ["c <= 0.3"])
     made = oracle(tmp_path, "bayesian", goal=goal, max_trials=18)
-    late = search(made, toy)[8:]
-    assert sum(v["x1"] <= 0.35 for v in late) >= 8
-    assert max(v["x0"] for v in late) > 0.9 and min(v["x0"] for v in late) < 0.1
+    ran = search(made, toy)
+    assert sum(v["x1"] <= 0.35 for v in ran[8:]) >= 8
+    kept = [v["x0"] for v in ran if v["x1"] <= 0.3]
+    assert max(kept) > 0.9 and min(kept) < 0.1
 
 
 def test_a_region_that_fails_is_left(tmp_path):
-    """Everything right of the middle diverges, and the best would be just there."""
+    """Right of 0.6 trials diverge, and what was seen promises more there."""
 
     def toy(v):
-        return None if v["x0"] > 0.5 else {"click/auc": v["x0"]}
+        return None if v["x0"] > 0.6 else {"click/auc": 1.0 - (v["x0"] - 0.7) ** 2}
 
-    made = oracle(tmp_path, "bayesian", max_trials=20)
+    made = oracle(tmp_path, "bayesian", max_trials=18)
     ran = search(made, toy)
-    assert sum(v["x0"] > 0.5 for v in ran[8:]) <= 8
-    assert made.get_best_trials()[0].score > 0.45
+    assert sum(v["x0"] > 0.7 for v in ran[6:]) <= 4
+    assert made.get_best_trials()[0].score > 1.0 - 0.15**2
 
 
 def test_workers_beside_each_other_try_different_points(tmp_path):
