@@ -45,6 +45,7 @@ class Axis:
     @classmethod
     def of(cls, one: Any) -> Axis:
         """The axis of a hyper-parameter."""
+        values: tuple[Any, ...]
         if isinstance(one, kinds.Float) and one.step is None:
             values = (one.min_value,) if one.min_value == one.max_value else ()
             return cls(one, values, np.full(len(values), NEUTRAL))

@@ -49,6 +49,8 @@ class DurableOracle(keras_tuner.Oracle):
     """
 
     goal: Goal
+    # keras-tuner's: tuner -> trial.
+    ongoing_trials: dict[str, Trial]
 
     def settle(self, goal: Goal, seed: int) -> None:
         """Takes the goal and the seed.

@@ -48,7 +48,7 @@ def scalarised(above: Floats, weights: Floats) -> Floats:
 def constant(objectives: int) -> float:
     """c_k."""
     half = objectives / 2
-    return math.pi**half / (2**objectives * math.gamma(half + 1))
+    return float(math.pi**half / (2**objectives * math.gamma(half + 1)))
 
 
 def reference(values: Floats) -> Floats:
