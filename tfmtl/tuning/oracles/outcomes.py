@@ -50,7 +50,7 @@ def score(trial: Trial, goal: Goal) -> None:
             f"no step has a finite value of every one of {list(goal.metrics)}"
         )
         return
-    # Not the reported score: single precision on the wire loses what is infeasible.
+    # By the goal and not as reported: the search decides what its scores mean.
     scores = {step: goal.score(metrics) for step, metrics in steps.items()}
     trial.best_step = max(scores, key=lambda step: scores[step])
     trial.score = scores[trial.best_step]
