@@ -1,0 +1,324 @@
+"""keras-tuner's oracles, made to survive a kill at any moment.
+
+keras-tuner's own classes write JSON files in place, forget what a grid has done, run a
+finished trial again where the kill came before the oracle's file was written, leave a
+lock held where a method raises, and take seed 0 for none. `DurableOracle` replaces the
+three calls of a tuner (create, update, end) and keeps the rest.
+
+State is in `trial_0007/trial.json` of each trial and in `oracle.json`; each is written
+whole or not at all, a trial's always before the oracle's. So after a kill a trial's
+file is the one ahead, and `reload` believes it: of a trial that the oracle's file does
+not know nobody was told, it is drawn again; one that is over there is over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from tfmtl.errors import ConfigError, DataError
+from tfmtl.files import atomic_write
+from tfmtl.tuning.goals import Goal
+from tfmtl.tuning.oracles import outcomes
+from tfmtl.tuning.oracles.values import Values, legal
+from tfmtl.tuning.records import TrialRecord
+
+OVER = (TrialStatus.COMPLETED, TrialStatus.FAILED)
+
+
+def objective() -> keras_tuner.Objective:
+    """What keras-tuner takes for the objective: `Goal.score`, reported as `score`."""
+    return keras_tuner.Objective(outcomes.SCORE, "max")
+
+
+class DurableOracle(keras_tuner.Oracle):
+    """The part that all oracles share; beside one of keras-tuner's as a first base.
+
+    A class with it calls `settle` at the end of its `__init__`.
+
+    Attributes:
+        goal: What `score` is computed by.
+    """
+
+    goal: Goal
+    # keras-tuner's: tuner -> trial.
+    ongoing_trials: dict[str, Trial]
+
+    def settle(self, goal: Goal, seed: int) -> None:
+        """Takes the goal and the seed.
+
+        keras-tuner's n-th draw is `Random(seed + n)`, so neighbouring seeds would give
+        one sequence, shifted; they are set far apart here, and 0 is a seed too.
+
+        Raises:
+            ConfigError: A bound is still relative to a baseline.
+        """
+        relative = [str(bound) for bound in goal.bounds if bound.relative]
+        if relative:
+            raise ConfigError(
+                "an oracle needs bounds that are numbers, see Goal.resolved. "
+                f"Received: {relative}"
+            )
+        self.goal = goal
+        self.seed = seed
+        self._seed_state = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        self._max_collisions = 1000
+        self.verbose = 0
+        # Trial -> the tuner that had it when the chief was killed.
+        self._owners: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    # What a tuner calls
+
+    def create_trial(self, tuner_id: str) -> Trial:
+        """The next trial of a tuner, or an empty one that says IDLE or STOPPED.
+
+        A tuner that has one running, or had when the chief was killed, gets that. What
+        other tuners had running is for them to come back to: it is given away when
+        nothing new is left.
+        """
+        with self._lock:
+            running = self.ongoing_trials.get(tuner_id)
+            if running is not None:
+                outcomes.forget(running)
+                return running
+            self.tuner_ids.add(tuner_id)
+            own = [t for t in self._retry_queue if self._owners.get(t) == tuner_id]
+            if own:
+                return self._again(own[0], tuner_id)
+            trial = self._new()
+            if trial.status != TrialStatus.RUNNING and self._retry_queue:
+                return self._again(self._retry_queue[0], tuner_id)
+            if trial.status == TrialStatus.RUNNING:
+                self._save_trial(trial)
+                self._enter(trial)
+                self.ongoing_trials[tuner_id] = trial
+                self.save()
+            if trial.status == TrialStatus.STOPPED:
+                self.tuner_ids.discard(tuner_id)
+            return trial
+
+    def update_trial(
+        self, trial_id: str, metrics: Mapping[str, float], step: int = 0
+    ) -> Trial:
+        """Takes a trial's validation metrics at a step."""
+        with self._lock:
+            trial = self.trials[trial_id]
+            if trial_id not in self.end_order:
+                outcomes.report(trial, self.goal, metrics, step)
+                self._save_trial(trial)
+            return trial
+
+    def end_trial(self, trial: Trial) -> None:
+        """Ends a trial: `COMPLETED`, `FAILED` or `INVALID`, which here is the same.
+
+        A trial that is over already stays as it is. Values are the oracle's own, not
+        those that came back over the wire. Any number of trials may fail.
+
+        Raises:
+            ValueError: Another status.
+        """
+        if trial.status not in (*OVER, TrialStatus.INVALID):
+            raise ValueError(
+                f"a trial ends COMPLETED, FAILED or INVALID. Received: {trial.status}"
+            )
+        with self._lock:
+            own = self.trials[trial.trial_id]
+            if own.trial_id not in self.end_order:
+                own.message = trial.message
+                self._end(own, trial.status == TrialStatus.COMPLETED)
+                self.save()
+            # Last, for the chief ends when nothing is going on.
+            self._drop(own.trial_id)
+
+    # What else the search does with it
+
+    def attach(self, directory: str | os.PathLike[str]) -> None:
+        """Keeps its state in a folder, and goes on from what is there."""
+        folder = pathlib.Path(directory).absolute()
+        self._set_project_dir(str(folder.parent), folder.name)
+        self.reload()
+
+    def start(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Tells it of trials that are over, before it proposes others.
+
+        They are trials like its own from then on, under their names: counted in
+        `max_trials`, never proposed again, data of the Gaussian process. A trial that
+        it knows to be running ends. What it knows to be over and what does not fit the
+        space is passed over.
+
+        Returns:
+            The records that were taken.
+        """
+        with self._lock:
+            taken = [record for record in records if self._take(record)]
+            if taken:
+                self.save()
+            return taken
+
+    def release(self, tuner_id: str) -> None:
+        """A tuner will not come back: others may have its trial, as the next."""
+        with self._lock:
+            trial = self.ongoing_trials.pop(tuner_id, None)
+            self.tuner_ids.discard(tuner_id)
+            for owned in [t for t, who in self._owners.items() if who == tuner_id]:
+                del self._owners[owned]
+            if trial is not None and trial.trial_id not in self.end_order:
+                self._retry_queue.append(trial.trial_id)
+                self.save()
+
+    # State
+
+    def get_state(self) -> dict[str, Any]:
+        """keras-tuner's; a trial that is over is not going on."""
+        state: dict[str, Any] = super().get_state()
+        going = state["ongoing_trials"].items()
+        state["ongoing_trials"] = {
+            tuner: trial for tuner, trial in going if trial not in self.end_order
+        }
+        state["tried_so_far"] = sorted(self._tried_so_far)
+        state["owners"] = self._owners
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """As written by `get_state`."""
+        super().set_state(state)
+        self._owners = dict(state["owners"])
+
+    def save(self) -> None:
+        """Writes `oracle.json`."""
+        atomic_write(self._get_oracle_fname(), json.dumps(self.get_state()))
+
+    def reload(self) -> None:
+        """Goes on from the files; without `oracle.json` from nothing. Writes nothing.
+
+        Raises:
+            DataError: A file is missing or damaged.
+        """
+        with self._lock:
+            path = pathlib.Path(self._get_oracle_fname())
+            if not path.exists():
+                return
+            try:
+                state = json.loads(path.read_text())
+                self.trials = {name: self._read(name) for name in state["start_order"]}
+                self.set_state(state)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"the state of the search in {str(path.parent)!r} cannot be read: "
+                    f"{error!r}. Trials that are over have records of their own; "
+                    "without this folder the search starts from those."
+                ) from error
+            self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Ends what is over by its own file, and queues the rest to run again."""
+        self._owners.update(
+            {trial.trial_id: who for who, trial in self.ongoing_trials.items()}
+        )
+        self.ongoing_trials = {}
+        for name in self.start_order:
+            if name in self.end_order:
+                continue
+            trial = self.trials[name]
+            if trial.status in OVER:
+                self._close(trial)
+                continue
+            outcomes.forget(trial)
+            if name not in self._retry_queue:
+                self._retry_queue.append(name)
+
+    def _read(self, name: str) -> Trial:
+        path = pathlib.Path(self._get_trial_dir(name)) / "trial.json"
+        return Trial.from_state(json.loads(path.read_text()))
+
+    def _save_trial(self, trial: Trial) -> None:
+        folder = pathlib.Path(self._get_trial_dir(trial.trial_id))
+        atomic_write(folder / "trial.json", json.dumps(trial.get_state()))
+
+    # Steps
+
+    def _new(self) -> Trial:
+        """A trial with values, or an empty one; draws count only for the former."""
+        numbers = [int(name) for name in self.trials if name.isdecimal()]
+        name = f"{max(numbers, default=-1) + 1:04d}"
+        values, status = None, TrialStatus.STOPPED
+        if self.max_trials is None or len(self.trials) < self.max_trials:
+            before = self._seed_state
+            response = self.populate_space(name)
+            values, status = response.get("values"), response["status"]
+            if status != TrialStatus.RUNNING:
+                self._seed_state = before
+        return Trial(self._with(values or {}), trial_id=name, status=status)
+
+    def _again(self, name: str, tuner_id: str) -> Trial:
+        """Hands out a trial that was interrupted."""
+        trial = self.trials[name]
+        self._retry_queue.remove(name)
+        self._owners.pop(name, None)
+        outcomes.forget(trial)
+        self.ongoing_trials[tuner_id] = trial
+        self.save()
+        return trial
+
+    def _enter(self, trial: Trial) -> None:
+        self._record_values(trial)
+        self.trials[trial.trial_id] = trial
+        self.start_order.append(trial.trial_id)
+
+    def _end(self, trial: Trial, usable: bool) -> None:
+        """Scores a trial and writes it; then it is over, whatever follows."""
+        trial.status = TrialStatus.COMPLETED if usable else TrialStatus.FAILED
+        if usable:
+            outcomes.score(trial, self.goal)
+        self._save_trial(trial)
+        if trial.trial_id not in self.trials:
+            self._enter(trial)
+        self._close(trial)
+
+    def _close(self, trial: Trial) -> None:
+        self.end_order.append(trial.trial_id)
+        self._run_times[trial.trial_id] += 1
+        self._owners.pop(trial.trial_id, None)
+        if trial.trial_id in self._retry_queue:
+            self._retry_queue.remove(trial.trial_id)
+
+    def _drop(self, name: str) -> None:
+        going = self.ongoing_trials.items()
+        self.ongoing_trials = {t: trial for t, trial in going if trial.trial_id != name}
+
+    def _take(self, record: TrialRecord) -> bool:
+        values = legal(self.hyperparameters, _plain(record.values))
+        if values is None or record.trial in self.end_order:
+            return False
+        trial = self.trials.get(record.trial)
+        if trial is None:
+            trial = Trial(self._with(values), trial_id=record.trial)
+        elif _plain(trial.hyperparameters.values) != values:
+            return False
+        outcomes.forget(trial)
+        if record.usable:
+            outcomes.report(trial, self.goal, record.metrics, record.step)
+        else:
+            trial.message = record.reason
+        self._end(trial, record.usable)
+        self._drop(record.trial)
+        return True
+
+    def _with(self, values: Values) -> keras_tuner.HyperParameters:
+        space = self.hyperparameters.copy()
+        space.values = dict(values)
+        return space
+
+
+def _plain(values: Mapping[str, Any]) -> Values:
+    """Without what Hyperband says beside the values."""
+    return {k: v for k, v in values.items() if not k.startswith("tuner/")}
