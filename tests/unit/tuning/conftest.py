@@ -29,7 +29,7 @@ def record():
 
 @pytest.fixture(scope="session")
 def pairs():
-    """Makes trials 1, 2 ... from pairs of (click/auc, like/auc); None is a failed one."""
+    """Makes trials 1, 2 ... of (click/auc, like/auc); None is a failed one."""
 
     def make(*points):
         return [
