@@ -14,7 +14,7 @@ MISSING = "plots need matplotlib: pip install 'tfmtl[plot]'"
 """What to say where `available` is false."""
 TRIED, BROKEN, FAILED, BEST = "C0", "0.6", "C3", "C1"
 """Colours: of trials that keep all bounds, that break one, that failed; of the best."""
-_FAR = 3.0  # quartile ranges below the lower quartile from which a value is far off
+_FAR = 4.0  # spreads (to the best, to the lower quartile) below the median
 
 
 def available() -> bool:
@@ -41,13 +41,15 @@ def limits(gains: Sequence[float]) -> tuple[float, float]:
     """Ends of an axis on which great is good, with a margin.
 
     A few very bad values, of trials that learned nothing, would press all others into
-    a line: what is far below the lower quartile lies outside.
+    a line: what is far below the median lies outside.
     """
     low, high = min(gains), max(gains)
     if len(gains) >= 4:
-        quarter, half, upper = np.percentile(gains, [25, 50, 75])
-        reach = max(upper - quarter, half - quarter)
-        low = min(gain for gain in gains if gain >= quarter - _FAR * reach)
+        # The higher of two neighbours, so that one bad value of four does not count.
+        quarter = float(np.percentile(gains, 25, method="higher"))
+        half = float(np.median(gains))
+        least = half - _FAR * max(high - half, half - quarter)
+        low = min(gain for gain in gains if gain >= least)
     margin = 0.06 * (high - low) or 0.01 * abs(high) or 0.01
     return low - margin, high + margin
 

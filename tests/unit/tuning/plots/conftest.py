@@ -20,7 +20,7 @@ def axes():
 
 @pytest.fixture
 def trials(record):
-    """1 to 4 are finished, of which 3 has a poor `like`; 5 failed; 6 learned nothing."""
+    """Trial 3 has a poor `like`, 4 was pruned, 5 failed, 6 learned nothing."""
 
     def values(rate, other, kind):
         found = {"optimizers.shared.learning_rate": rate, "model.class": kind}
