@@ -52,14 +52,16 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def _value(value: Any) -> str:
+    """A hyper-parameter's value, with four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _values(values: Mapping[str, Any]) -> str:
-    """`path: value` of each, numbers with four digits."""
-    return ", ".join(
-        f"{path}: {value:.4g}"
-        if isinstance(value, float)
-        else f"{path}: {value if isinstance(value, str) else json.dumps(value)}"
-        for path, value in values.items()
-    )
+    """`path: value` of each."""
+    return ", ".join(f"{path}: {_value(value)}" for path, value in values.items())
 
 
 def _asked(document: Mapping[str, Any]) -> Iterator[str]:
@@ -260,9 +262,10 @@ def _importance(document: Mapping[str, Any]) -> Iterator[str]:
             for path in paths
         ]
         rows.append(["interactions", *(f"{t['interactions']:.0%}" for t in targets)])
-        rows.append(["R2", *(f"{t['r2']:.2f}" for t in targets)])
+        known = [t["r2"] for t in targets]
+        rows.append(["R2", *(None if r2 is None else f"{r2:.2f}" for r2 in known)])
         yield table(["", *(t["target"] for t in targets)], rows)
-        doubtful = [t["target"] for t in targets if not t["r2"] >= _LOW_R2]
+        doubtful = [t["target"] for t in targets if (t["r2"] or 0.0) < _LOW_R2]
         if doubtful:
             yield (
                 f"Not to be believed of {', '.join(doubtful)}: the forest explains "

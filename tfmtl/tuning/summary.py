@@ -70,9 +70,10 @@ def summarize(
         control: Label of what gains are taken over.
 
     Returns:
-        `{"asked", "objectives", "bounds", "trials": counts and seconds, "winner", "top":
-        the best trials by score, "retrained": rows with mean, sd and values over seeds,
-        "gains_over", "front", "importance", "failed", "reused", "records": all trials}`.
+        `{"asked", "objectives", "bounds", "metrics", "trials": counts and seconds,
+        "winner", "top": the best trials by score, "retrained": rows with mean, sd and
+        values over seeds, "gains_over", "front", "importance", "failed", "reused",
+        "records": all trials}`.
         Undefined numbers are None.
     """
     shown = _shown(goal, records, retrained, metrics)
