@@ -52,8 +52,7 @@ def draw_parallel(
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    best = best_record(records, goal)
-    if winner is None and best is not None:
+    if winner is None and (best := best_record(records, goal)) is not None:
         winner = best.trial
     counted = measured(records, goal)
     kept = {record.trial for record in keeping(records, goal)}
