@@ -4,8 +4,7 @@
 - `graph`: the same inside a served model (TensorFlow);
 - `table`, `criteria`, `objective`: stored predictions, what to maximise on them, and
   the value of a set of weights, quickly (NumPy);
-- `search`, `front`: the search over weights, and the points none of which is better in
-  all metrics (NumPy, SciPy);
+- `search`: the search over weights (NumPy, SciPy);
 - `figure`: the front as a picture (matplotlib).
 
 The package itself imports nothing: all but `graph` run without TensorFlow.

@@ -5,6 +5,8 @@
 - `bootstrap`: confidence intervals by resampling users (NumPy);
 - `calibration`: corrections fitted after training (NumPy);
 - `report`: the JSON document of an evaluation (NumPy);
+- `front`, `hypervolume`: points none of which is better in all metrics, and how much
+  they leave behind them (NumPy);
 - `histogram`: AUC from counts per bin, with its error bound (NumPy);
 - `streaming`, `streaming_values`: sums kept inside a `tf.function` while
   batches pass (TensorFlow).

@@ -19,11 +19,11 @@ from tfmtl.fusion.criteria import (
     parse_criterion,
 )
 from tfmtl.fusion.figure import draw_front
-from tfmtl.fusion.front import front, thinned
 from tfmtl.fusion.objective import Judge
 from tfmtl.fusion.search import Found, search
 from tfmtl.fusion.table import read_table
 from tfmtl.metrics.arrays import Floats, Ints
+from tfmtl.metrics.front import front, thinned
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.evaluation import GRADED
 from tfmtl.schema.experiment import Experiment
