@@ -26,6 +26,7 @@ EXPECTED = {
     "data item-vectors",
     "preprocess",
     "train",
+    "tune",
     "evaluate",
     "fuse",
     "diagnose",

@@ -27,6 +27,7 @@ from tfmtl.cli.preprocess import preprocess
 from tfmtl.cli.score import score
 from tfmtl.cli.serve import serve
 from tfmtl.cli.train import train
+from tfmtl.cli.tune import tune
 
 _EXAMPLE = example(
     "tfmtl data simulate --out logs --rows 200000 --seed 1",
@@ -64,6 +65,7 @@ for _command in (
     data,
     preprocess,
     train,
+    tune,
     calibrate,
     evaluate,
     fuse,

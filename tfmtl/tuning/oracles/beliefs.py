@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfmtl.fusion.front import front
 from tfmtl.metrics.arrays import Floats
+from tfmtl.metrics.front import front
 from tfmtl.tuning.goals import Bound, Goal
 from tfmtl.tuning.oracles.acquisition import XI, expected_improvement, log_kept
 from tfmtl.tuning.oracles.coordinates import Coordinates

@@ -16,8 +16,8 @@ import math
 
 import numpy as np
 
-from tfmtl.fusion.front import front
 from tfmtl.metrics.arrays import Floats
+from tfmtl.metrics.front import front
 
 CHUNK = 128
 

@@ -1,0 +1,158 @@
+"""One trial of a search, with training replaced."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from tfmtl.errors import TrainingError
+from tfmtl.schema.experiment import Experiment
+from tfmtl.testing.tiny import tiny_spec
+from tfmtl.training.loop import Interrupted
+from tfmtl.training.rundir import RunDirectory
+from tfmtl.tuning.goals import Goal
+from tfmtl.tuning.oracles.pruning import MedianRule
+from tfmtl.tuning.records import read_record, read_records
+from tfmtl.workflow import trials as module
+from tfmtl.workflow.train import TrainResult
+from tfmtl.workflow.trials import MOST_ATTEMPTS, Trials
+
+GOAL = Goal.parse(["click/auc"], [])
+BASE = Experiment.model_validate(
+    {
+        "name": "tiny",
+        "dataset": tiny_spec().model_dump(),
+        "model": {"class": "SharedBottom"},
+    }
+).model_dump(mode="json", by_alias=True)
+
+
+def apply(values: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(BASE))
+    document["optimizers"]["default"]["learning_rate"] = values["rate"]
+    return document
+
+
+class Trained:
+    """Stands for `train`: each run reaches the scores that it is given."""
+
+    def __init__(self, *scores: list[float] | Exception) -> None:
+        self.scores = list(scores)
+        self.runs: list[pathlib.Path] = []
+
+    def __call__(
+        self, experiment: Any, dataset: Any, run: pathlib.Path, **settings: Any
+    ) -> TrainResult:
+        self.runs.append(run)
+        scores = self.scores.pop(0)
+        if isinstance(scores, Exception):
+            raise scores
+        directory = RunDirectory(run)
+        run.mkdir(parents=True, exist_ok=True)
+        done, reason = 0, "epochs"
+        for step, score in enumerate(scores, 1):
+            metrics = {"click/auc": score}
+            directory.log({"kind": "validation", "step": step, "metrics": metrics})
+            done, stop = step, settings["watcher"](step, step - 1, metrics)
+            if stop:
+                reason = stop
+                break
+        best = max(scores[:done])
+        directory.finish({})
+        return TrainResult(
+            str(run), 1, "click/auc", best, done, reason, 1, {"click/auc": best}
+        )
+
+
+@pytest.fixture
+def made(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(*scores: list[float] | Exception, **settings: Any) -> Any:
+        trained = Trained(*scores)
+        monkeypatch.setattr(module, "train", trained)
+        return Trials(apply, GOAL, tmp_path, tmp_path, **settings), trained
+
+    return make
+
+
+def test_a_trial_that_is_over_is_not_run_again(made: Any) -> None:
+    trials, trained = made([0.6, 0.7])
+    first = trials.run("0000", {"rate": 0.1})
+    assert (first.status, first.metrics, first.steps) == (
+        "finished",
+        {"click/auc": 0.7},
+        2,
+    )
+    assert trials.run("0000", {"rate": 0.1}) == first
+    assert len(trained.runs) == 1
+
+
+def test_an_equal_trial_has_the_result_of_the_first(made: Any) -> None:
+    trials, trained = made([0.6], [0.8])
+    trials.run("0000", {"rate": 0.1})
+    equal = trials.run("0001", {"rate": 0.1})
+    assert equal.reused == "0000" and equal.metrics == {"click/auc": 0.6}
+    assert trials.run("0002", {"rate": 0.1}).reused == "0000"
+    assert trials.run("0003", {"rate": 0.2}).reused is None
+    assert len(trained.runs) == 2
+
+
+def test_failures_are_written_down(made: Any, tmp_path: pathlib.Path) -> None:
+    trials, _ = made(TrainingError("the loss is not finite"), MemoryError("no"), [])
+    assert "finite" in trials.run("0000", {"rate": 0.1}).reason
+    assert "MemoryError" in trials.run("0001", {"rate": 0.2}).reason
+    # Values that make no experiment.
+    assert "learning_rate" in trials.run("0002", {"rate": -1.0}).reason
+    records = read_records(tmp_path)
+    assert [r.status for r in records] == ["failed"] * 3
+    assert not any(r.usable for r in records)
+
+
+def test_a_mistake_is_none_of_the_trials(made: Any, tmp_path: pathlib.Path) -> None:
+    trials, _ = made(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        trials.run("0000", {"rate": 0.1})
+    assert read_record(tmp_path / "trials" / "0000") is None
+
+
+def test_processes_that_die_without_a_word(made: Any) -> None:
+    stops = [Interrupted(3, 15)] * 5
+    deaths = [ZeroDivisionError()] * MOST_ATTEMPTS
+    trials, trained = made(*stops, *deaths, [0.6])
+    for _ in stops:  # Asked to stop, it said so: these do not count.
+        with pytest.raises(Interrupted):
+            trials.run("0000", {"rate": 0.1})
+    for _ in deaths:
+        with pytest.raises(ZeroDivisionError):
+            trials.run("0000", {"rate": 0.1})
+    record = trials.run("0000", {"rate": 0.1})
+    assert record.status == "failed" and "memory" in record.reason
+    assert len(trained.runs) == len(stops) + len(deaths)
+
+
+def test_the_median_rule_ends_a_trial(made: Any) -> None:
+    good = [[0.7, 0.8], [0.6, 0.9]]
+    rule = MedianRule(warmup_evaluations=1, least_trials=2)
+    trials, _ = made(*good, [0.1, 0.2], [0.1, 0.95], [0.75, 0.5], rule=rule)
+    for number in range(2):
+        trials.run(f"000{number}", {"rate": 0.1 + number})
+    poor = trials.run("0002", {"rate": 0.3})
+    assert (poor.status, poor.steps) == ("pruned", 2)
+    assert poor.metrics == {"click/auc": 0.2} and poor.usable
+    assert trials.run("0003", {"rate": 0.4}).status == "finished"
+    # The best value until now counts, not the last.
+    assert trials.run("0004", {"rate": 0.5}).status == "finished"
+
+
+def test_a_rung(made: Any, tmp_path: pathlib.Path) -> None:
+    trials, trained = made([0.5, 0.6, 0.7], [0.7, 0.8])
+    first = trials.run("0000", {"rate": 0.1}, epochs=2)
+    assert (first.reason, first.steps) == ("rung", 2)
+    second = trials.run("0001", {"rate": 0.1}, epochs=9, parent="0000")
+    assert (second.reason, second.reused) == ("epochs", None)
+    # The run was copied, its result apart, and was gone on with.
+    log = (trained.runs[1] / "metrics.jsonl").read_text()
+    assert log.count("validation") == 4
+    assert (tmp_path / "trials" / "0000" / "run" / "result.json").exists()

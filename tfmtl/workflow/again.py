@@ -1,0 +1,141 @@
+"""A search's best trials and its controls, trained on other seeds: one seed lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tfmtl.errors import TrainingError
+from tfmtl.files import atomic_write
+from tfmtl.progress import Listener
+from tfmtl.schema.experiment import ComponentSpec, Experiment
+from tfmtl.training.loop import Interrupted
+from tfmtl.tuning.retrained import Retrained, SeedRun
+from tfmtl.workflow.evaluate import evaluate
+from tfmtl.workflow.session import Session
+from tfmtl.workflow.train import train
+
+SEEDS = "seeds"
+CONTROLS = "controls"
+CONFIGURED = "configured"
+TEST = "test.json"
+"""In a run: what it reached on the test split, which is read once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What is trained on several seeds.
+
+    Attributes:
+        label: In the report: `trial 0007`, `Equal`.
+        kind: `tuned` or `control`.
+        trial: The trial's name; None of a control.
+        experiment: Of any seed.
+        folder: For its runs, one folder a seed.
+    """
+
+    label: str
+    kind: Literal["tuned", "control"]
+    trial: str | None
+    experiment: Experiment
+    folder: pathlib.Path
+
+
+def with_balancer(experiment: Experiment, name: str) -> Experiment:
+    """The experiment with another balancer, by its defaults."""
+    changed = {"balancer": ComponentSpec(class_name=name), "tuning": None}
+    return experiment.model_copy(update=changed)
+
+
+def train_again(
+    candidates: Sequence[Candidate],
+    seeds: Sequence[int],
+    dataset: pathlib.Path,
+    session: Session,
+    listener: Listener,
+) -> list[Retrained]:
+    """Trains every candidate on every seed, and reads the test split once for each.
+
+    A run that is finished is not run again. One that diverges is left out, and told.
+
+    Args:
+        candidates: What is trained.
+        seeds: Of the experiments.
+        dataset: The dataset directory.
+        session: Shared by the runs: all of a seed come before any of the next, so that
+            those that differ in numbers alone share graphs.
+        listener: Told about the progress.
+
+    Returns:
+        One for each candidate, in their order.
+    """
+    listener.stage("train on other seeds", len(seeds) * len(candidates))
+    runs: dict[str, list[SeedRun]] = {c.label: [] for c in candidates}
+    failed: dict[str, dict[int, str]] = {c.label: {} for c in candidates}
+    for seed in seeds:
+        for candidate in candidates:
+            run = candidate.folder / f"seed-{seed}"
+            try:
+                found = _one(candidate.experiment, seed, dataset, run, session)
+                runs[candidate.label].append(found)
+            except Interrupted:
+                raise
+            except TrainingError as error:
+                failed[candidate.label][seed] = str(error)
+                listener.note(f"{candidate.label}, seed {seed}: {error}")
+            listener.advance()
+    return [
+        Retrained(
+            label=c.label,
+            kind=c.kind,
+            trial=c.trial,
+            runs=tuple(runs[c.label]),
+            failed=failed[c.label],
+            trials=None if c.kind == "tuned" else 0,
+        )
+        for c in candidates
+    ]
+
+
+def _one(
+    experiment: Experiment,
+    seed: int,
+    dataset: pathlib.Path,
+    run: pathlib.Path,
+    session: Session,
+) -> SeedRun:
+    began = time.monotonic()
+    asked = experiment.model_copy(update={"seed": seed})
+    result = train(asked, dataset, run, resume=True, session=session)
+    seconds = time.monotonic() - began
+    file = run / TEST
+    if not file.exists():
+        found = flat(evaluate(run, "test", dataset=dataset))
+        atomic_write(file, json.dumps(found, indent=1) + "\n")
+    return SeedRun(seed, result.metrics, json.loads(file.read_text()), seconds)
+
+
+def flat(report: Mapping[str, Any]) -> dict[str, float]:
+    """A report's numbers by `click/auc`, `click@feed/auc`, `mean/auc`."""
+    found: dict[str, float] = {}
+    for task, values in report["tasks"].items():
+        found |= _numbers(task, values)
+        for scenario, own in values.get("scenarios", {}).items():
+            found |= _numbers(f"{task}@{scenario}", own)
+    for subject in ("mean_task", "mean_cell"):
+        value = report.get(f"{subject}_auc")
+        if value is not None:
+            found[f"{subject.removesuffix('_task')}/auc"] = value
+    return found
+
+
+def _numbers(subject: str, values: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        f"{subject}/{name}": float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

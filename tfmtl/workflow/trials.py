@@ -1,0 +1,265 @@
+"""One trial of a search: values in, a run directory and a record out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tfmtl._keras import tf
+from tfmtl.errors import ConfigError, TrainingError
+from tfmtl.schema.experiment import Experiment
+from tfmtl.schema.load import parse_experiment
+from tfmtl.training.loop import Interrupted
+from tfmtl.training.rundir import RESULT, RunDirectory
+from tfmtl.tuning.goals import Goal
+from tfmtl.tuning.oracles.pruning import MedianRule
+from tfmtl.tuning.records import (
+    TRIALS,
+    Status,
+    TrialRecord,
+    read_record,
+    read_records,
+)
+from tfmtl.workflow.session import Session
+from tfmtl.workflow.train import train
+
+RUN = "run"
+PRUNED = "median"
+"""Why a trial ended that the median rule stopped."""
+RUNG = "rung"
+"""Why a trial ended that a search may go on with."""
+ATTEMPTS = "attempts"
+MOST_ATTEMPTS = 3
+"""So often is a trial begun whose process ends without a word."""
+_FAILURES = (
+    TrainingError,
+    ConfigError,
+    MemoryError,
+    tf.errors.ResourceExhaustedError,
+)
+"""What a trial may fail of while the search goes on: it diverged, its values do not go
+together, or memory ran out. Anything else is a mistake in a program."""
+
+
+class Trials:
+    """Runs the trials of a search.
+
+    Args:
+        apply: Values by dotted path to the document of the trial's experiment.
+        goal: Bounds are numbers.
+        dataset: The dataset directory.
+        directory: Of the search.
+        rule: Prunes; None runs every trial to its end.
+        worker: Who runs them.
+        session: Shared by the trials.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[Mapping[str, Any]], dict[str, Any]],
+        goal: Goal,
+        dataset: pathlib.Path,
+        directory: pathlib.Path,
+        *,
+        rule: MedianRule | None = None,
+        worker: str = "tuner0",
+        session: Session | None = None,
+    ) -> None:
+        self._apply = apply
+        self._goal = goal
+        self._dataset = dataset
+        self._directory = directory
+        self._rule = rule
+        self._worker = worker
+        self._session = session or Session(keep=True)
+
+    def folder(self, trial: str) -> pathlib.Path:
+        """Where a trial's files are."""
+        return self._directory / TRIALS / trial
+
+    def run(
+        self,
+        trial: str,
+        values: Mapping[str, Any],
+        *,
+        epochs: int | None = None,
+        parent: str | None = None,
+    ) -> TrialRecord:
+        """Trains, unless the trial, or one that is its equal, is over already.
+
+        Args:
+            trial: Its name.
+            values: By dotted path.
+            epochs: Train until so many are done in all, however many the experiment
+                has (its schedules are planned for those); None is to the end.
+            parent: Trial to go on from, of the same values, that did fewer epochs.
+
+        Returns:
+            The record, which is written.
+
+        Raises:
+            Interrupted: A signal came; the trial goes on when it is run again.
+        """
+        folder = self.folder(trial)
+        record = read_record(folder)
+        if record is not None:
+            return record
+        began = time.monotonic()
+        written = dict(values)
+        try:
+            experiment = parse_experiment(self._apply(values), f"trial {trial}")
+        except ConfigError as error:
+            record = self._failed(trial, written, str(error), 0, "")
+            record.write(folder)
+            return record
+        identity = hash_of(experiment)
+        record = self._equal(trial, written, identity) if epochs is None else None
+        if record is None:
+            record = self._train(
+                trial, written, experiment, identity, epochs, parent, began
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write(folder)
+        return record
+
+    def _train(
+        self,
+        trial: str,
+        values: dict[str, Any],
+        experiment: Experiment,
+        identity: str,
+        epochs: int | None,
+        parent: str | None,
+        began: float,
+    ) -> TrialRecord:
+        run = self.folder(trial) / RUN
+        seed = experiment.seed
+        if self._count(trial, 1) >= MOST_ATTEMPTS:
+            reason = (
+                f"its process ended {MOST_ATTEMPTS} times without a word; killed for "
+                "memory, most likely"
+            )
+            return self._failed(trial, values, reason, seed, identity)
+        if parent is not None and not run.exists():
+            self._inherit(parent, run)
+
+        def watcher(step: int, epoch: int, metrics: dict[str, float]) -> str:
+            if epochs is not None and epoch + 1 >= epochs:
+                return RUNG
+            return self._pruned(trial)
+
+        try:
+            result = train(
+                experiment,
+                self._dataset,
+                run,
+                resume=True,
+                session=self._session,
+                watcher=watcher,
+            )
+        except Interrupted:
+            self._count(trial, -1)
+            raise
+        except _FAILURES as error:
+            reason = f"{type(error).__name__}: {str(error)[:500]}"
+            return self._failed(trial, values, reason, seed, identity)
+        missing = [m for m in self._goal.metrics if m not in result.metrics]
+        if missing:
+            reason = f"undefined on the validation split: {missing}"
+            return self._failed(trial, values, reason, seed, identity)
+        status: Status = "pruned" if result.reason == PRUNED else "finished"
+        return TrialRecord(
+            trial=trial,
+            values=values,
+            status=status,
+            reason=result.reason,
+            metrics=result.metrics,
+            step=result.step,
+            steps=result.steps,
+            seconds=time.monotonic() - began,
+            seed=seed,
+            experiment=identity,
+            worker=self._worker,
+        )
+
+    def _equal(
+        self, trial: str, values: dict[str, Any], identity: str
+    ) -> TrialRecord | None:
+        """The record of a finished trial of the same experiment, under this name."""
+        for other in read_records(self._directory):
+            same = other.experiment == identity and other.status == "finished"
+            if same and other.reason != RUNG and other.trial != trial:
+                origin = other.reused or other.trial
+                return TrialRecord(
+                    **{
+                        **vars(other),
+                        "trial": trial,
+                        "values": values,
+                        "seconds": 0.0,
+                        "reused": origin,
+                        "worker": self._worker,
+                    }
+                )
+        return None
+
+    def _failed(
+        self, trial: str, values: dict[str, Any], reason: str, seed: int, identity: str
+    ) -> TrialRecord:
+        return TrialRecord(
+            trial=trial,
+            values=values,
+            status="failed",
+            reason=reason,
+            metrics={},
+            step=0,
+            steps=0,
+            seconds=0.0,
+            seed=seed,
+            experiment=identity,
+            worker=self._worker,
+        )
+
+    def _count(self, trial: str, amount: int) -> int:
+        """How often a trial was begun before; adds to it."""
+        path = self.folder(trial) / ATTEMPTS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = int(path.read_text() or 0) if path.exists() else 0
+        path.write_text(str(before + amount))
+        return before
+
+    def _inherit(self, parent: str, run: pathlib.Path) -> None:
+        """Copies a run to go on with it: from now on it is not finished."""
+        record = read_record(self.folder(parent))
+        origin = self.folder((record and record.reused) or parent) / RUN
+        temporary = run.with_name(".inherited")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(origin, temporary, ignore=shutil.ignore_patterns(RESULT))
+        temporary.rename(run)
+
+    def _pruned(self, trial: str) -> str:
+        """The reason to stop a trial at the evaluation that it just wrote down."""
+        if self._rule is None:
+            return ""
+        own = self._history(trial)
+        over = read_records(self._directory)
+        others = [self._history(r.trial) for r in over if r.usable and not r.reused]
+        return PRUNED if self._rule.stops(own, others) else ""
+
+    def _history(self, trial: str) -> list[float]:
+        """A trial's scores, evaluation by evaluation."""
+        events = RunDirectory(self.folder(trial) / RUN).events()
+        found = [e["metrics"] for e in events if e["kind"] == "validation"]
+        known = [m for m in found if set(self._goal.metrics) <= set(m)]
+        return [self._goal.score(metrics) for metrics in known]
+
+
+def hash_of(experiment: Experiment) -> str:
+    """Of everything that an experiment says."""
+    document = experiment.model_dump(mode="json", by_alias=True)
+    text = json.dumps(document, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
