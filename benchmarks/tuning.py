@@ -205,6 +205,7 @@ def search_section(**changes: Any) -> dict[str, Any]:
         "constraints": [f"c/auc >= baseline - {BOUND}"],
         "max_trials": TRIALS,
         "controls": [],
+        "seeds": 0,
         **changes,
     }
 

@@ -67,7 +67,13 @@ def experiment(space: dict[str, Any] = SPACE, **tuning: Any) -> Experiment:
                 "patience": None,
                 "diagnose_every": None,
             },
-            "tuning": {"space": space, "max_trials": 3, "controls": [], **tuning},
+            "tuning": {
+                "space": space,
+                "max_trials": 3,
+                "controls": [],
+                "seeds": 0,
+                **tuning,
+            },
         }
     )
 
@@ -167,6 +173,30 @@ def test_what_diverges_fails_alone(
     )
     with pytest.raises(TrainingError, match=r"every trial failed.*finite"):
         workflow.tune(only, dataset, tmp_path / "failed")
+
+
+def test_several_objectives_end_in_a_front(
+    dataset: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    goals = ["click/auc", "like/auc"]
+    asked = experiment(objective=goals, max_trials=8, initial_points=3)
+    report = workflow.tune(asked, dataset, tmp_path / "search")
+    assert report is not None
+    found = [
+        tuple(r.metrics[g] for g in goals) for r in read_records(tmp_path / "search")
+    ]
+    best = [
+        p
+        for p in found
+        if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in found)
+    ]
+    front = [tuple(p["metrics"][g] for g in goals) for p in report["front"]["points"]]
+    assert sorted(front) == sorted(set(best))
+    volumes = report["front"]["over_time"]
+    assert len(volumes) == 8 and volumes == sorted(volumes)
+    pictures = {p.name for p in (tmp_path / "search" / "plots").iterdir()}
+    assert pictures == {"front.png", "history.png", "parallel.png"}
 
 
 def test_hyperband_goes_on_with_runs(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(1),
+    type=click.IntRange(0),
     help="Instead of `tuning.seeds`: train the best trials and the controls again on "
     "so many seeds, before the winner is named.",
 )

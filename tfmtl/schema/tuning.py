@@ -89,8 +89,9 @@ class TuningSpec(Spec):
     top: int = Field(default=3, ge=1)
     """So many of the best trials are trained again on other seeds, before the winner
     is named."""
-    seeds: int = Field(default=1, ge=1)
-    """Training seeds of each of them; with 1 none is trained again."""
+    seeds: int = Field(default=3, ge=0)
+    """On so many seeds, and the controls too; with 0 nothing is trained again, and the
+    winner is the best of the search, by one seed."""
     controls: tuple[str, ...] = ("Equal", "Nash-MTL")
     """Balancers that the winner is set beside, each with its own defaults. Nash-MTL is
     the gradient balancer because its compromise has no preference to set and does not

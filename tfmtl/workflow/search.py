@@ -11,9 +11,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tfmtl import build
 from tfmtl.errors import ConfigError, DataError, TrainingError
 from tfmtl.files import atomic_write, check_target
+from tfmtl.metrics.front import thinned
 from tfmtl.optim.groups import match_groups
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
@@ -27,6 +30,7 @@ from tfmtl.tuning.choose import choose as choose_record
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles.make import make_oracle
 from tfmtl.tuning.oracles.pruning import MedianRule
+from tfmtl.tuning.pareto import pareto_front
 from tfmtl.tuning.records import TRIALS, TrialRecord, read_record, read_records
 from tfmtl.tuning.space import Space
 from tfmtl.workflow.again import (
@@ -194,20 +198,23 @@ def _begin(
         "schema_hash": manifest.schema_hash,
         "content_id": manifest.content_id,
         "dataset": str(search.dataset.absolute()),
+        "seed": search.experiment.seed,
         "oracle": _oracle_of(search.spec),
     }
     if overwrite or not (path / SEARCH).exists():
         check_target(path, overwrite=overwrite)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
-        atomic_write(path / EXPERIMENT, dump_experiment(search.experiment))
+        # First: a kill from here on leaves a search that can be resumed.
         _write_asked(path, asked)
+        atomic_write(path / EXPERIMENT, dump_experiment(search.experiment))
         return []
     before = _asked(path)
     for key, what in (
         ("space", "the space, or the experiment around it,"),
         ("schema_hash", "the data set's schema"),
         ("content_id", "the data set"),
+        ("seed", "the experiment's `seed`"),
     ):
         if before[key] != asked[key]:
             raise ConfigError(
@@ -389,7 +396,7 @@ def _finish(search: _Search, goal: Goal) -> dict[str, Any]:
         reasons = sorted({r.reason for r in records}) or ["there were none"]
         raise TrainingError(f"every trial failed: {'; '.join(reasons)[:1000]}")
     again = []
-    if search.spec.seeds > 1:
+    if search.spec.seeds:
         again = train_again(
             _candidates(search, goal, usable),
             range(
@@ -417,9 +424,12 @@ def _finish(search: _Search, goal: Goal) -> dict[str, Any]:
 def _candidates(
     search: _Search, goal: Goal, usable: Sequence[TrialRecord]
 ) -> list[Candidate]:
-    """The best trials, each once, and the controls."""
-    ranked = sorted(usable, key=lambda r: goal.score(r.metrics), reverse=True)
-    ranked = [r for r in ranked if r.reused is None] or ranked
+    """The best trials, or points along the front, and the controls."""
+    own = [r for r in usable if r.reused is None]
+    ranked = sorted(own, key=lambda r: goal.score(r.metrics), reverse=True)
+    if len(goal.objectives) > 1:
+        front = pareto_front(own, goal) or ranked
+        ranked = [front[i] for i in thinned(np.arange(len(front)), search.spec.top)]
     found = [
         Candidate(
             label=f"trial {record.trial}",

@@ -43,7 +43,7 @@ def test_defaults(document):
     assert parse_experiment(document).tuning is None
     found = parsed(document)
     assert (found.oracle, found.objectives) == ("bayesian", ("mean/auc",))
-    assert (found.max_trials, found.seeds, found.top) == (30, 1, 3)
+    assert (found.max_trials, found.seeds, found.top) == (30, 3, 3)
     assert found.space[BUY].scale == "log", "weights are searched as log-ratios"
     assert parsed(document, space={RATE: WEIGHT}).space[RATE].scale == "linear"
 
