@@ -131,7 +131,12 @@ class Trainer(tf.Module):
         groups = model.variable_groups()
         names = [t.name for t in model.tasks]
         self.control = control or TaskControl(names, {}, groups)
-        self.variables_shared = SharedVariables(groups, optimizers.variables_in_order)
+        balanced = getattr(balancer.config, "groups", "shared")
+        self.variables_shared = SharedVariables(
+            groups,
+            optimizers.variables_in_order,
+            scenarios=balanced == "shared+scenario",
+        )
         self._gradients = controlled_gradients(
             balancer, self.variables_shared, self.control
         )
