@@ -1,7 +1,8 @@
 """DCB, dynamic collaborative balance: the project's own balancer.
 
 Magnitudes come together only as far as tasks cooperate, and a conflict is removed only
-as far as it lasts. For each group of shared variables, with g_t the gradient of task t:
+as far as it lasts. For each group of shared variables, and of each scenario's own where
+`groups` says so, with g_t the gradient of task t:
 
 1. mu_t, moving average of ||g_t||; 2. C_ts, moving average of the cosines;
 3. cooperation chi_t, the mean of C_ts over the others, by their preference;
@@ -110,6 +111,10 @@ class DCBConfig(GradientConfig):
 
     granularity: Literal["whole", "layer", "tensor"] = "layer"
     """As elsewhere."""
+    groups: Literal["shared", "shared+scenario"] = "shared"
+    """`shared+scenario`: balance the tasks on each scenario's own variables, too, in
+    groups of its own, which its rows alone reach; else these get the plain sum. They
+    then count as shared for `training.tasks.<task>.clip_norm` and `reach`."""
     mode: Literal["all", "target"] = "all"
     """What magnitudes go to: their geometric mean, or the magnitude of `target`."""
     target: str | None = None
@@ -139,6 +144,11 @@ class DCBConfig(GradientConfig):
             raise ValueError(
                 "`mode: target` needs `target`, and only it. Received: "
                 f"mode={self.mode!r}, target={self.target!r}"
+            )
+        if self.groups == "shared+scenario" and self.granularity == "whole":
+            raise ValueError(
+                "`groups: shared+scenario` makes groups of each scenario's own, which "
+                "`granularity: whole` does not have; use `layer` or `tensor`"
             )
         if self.relax != "auto" and not 0 <= self.relax <= 1:
             raise ValueError(

@@ -123,6 +123,13 @@ class Reader:
                 f"Received: {count} shards, {blocks} blocks"
             )
 
+    def __repr__(self) -> str:
+        """What is read, without the manifest: TensorFlow shows it in its messages."""
+        what = [f"{'+'.join(self.splits)} of {str(self.directory)!r}"]
+        for name in ("batch_size", "shuffle", "seed", "shard"):
+            what.append(f"{name}={getattr(self, name)!r}")
+        return f"{type(self).__name__}({', '.join(what)})"
+
     @property
     def files(self) -> tuple[RecordFile, ...]:
         """The files of the splits, in the order of the manifest."""

@@ -32,7 +32,7 @@ MASK = "context/mask"
 _ROWS_AT_A_TIME = 1 << 16
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SamplingReader(Reader):
     """Reads batches and draws other items for their rows.
 

@@ -369,11 +369,19 @@ class MultiTaskModel(keras.Model):
         return {}
 
     def aux_losses(self) -> dict[str, Any]:
-        """Losses of the architecture's own, added to the tasks', of the last call."""
+        """Losses of the architecture's own, added to the tasks', of the last call.
+
+        They belong to no task: no balancer weighs them, and `training.tasks` leaves
+        them as they are, whoever takes part in a step.
+        """
         return {}
 
     def extra_losses(self) -> dict[str, ExtraLoss]:
-        """Output of `training_outputs` to the loss it gets beside the tasks'."""
+        """Output of `training_outputs` to the loss it gets beside the tasks'.
+
+        No balancer weighs it. It counts in the steps that its task takes part in; the
+        task's `clip_norm` and `reach` are of the task's own loss alone.
+        """
         return {}
 
     # === What everybody else uses ===

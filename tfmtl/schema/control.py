@@ -14,7 +14,8 @@ class TaskControlSpec(Spec):
 
     start: int = Field(default=0, ge=0)
     """The first step that the task trains in, counted from 0. Before it, and from
-    `stop` on, it counts as a task without labels, and its own variables stay."""
+    `stop` on, it counts as a task without labels, its own variables stay, and so does
+    what an architecture trains by its label beside it (DeepMCP's matching)."""
     stop: int | None = Field(default=None, ge=1)
     """The first step that it no longer trains in; never where absent."""
     clip_norm: float | None = Field(default=None, gt=0)

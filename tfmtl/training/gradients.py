@@ -337,7 +337,8 @@ class OfCut(StepGradients):
 class OfCombinedCut(OfCut):
     """Gradients at the cut that the balancer combines itself.
 
-    Under a distribution strategy, those of a replica's own rows.
+    Under a distribution strategy it is given those of a replica's own rows; what must
+    be one for the whole batch it asks the other replicas for.
     """
 
     def _combine(

@@ -19,29 +19,49 @@ class SharedVariables:
     Args:
         groups: Group to variables, a partition.
         order: All variables, in the order of gradients.
+        scenarios: Count a scenario's own variables as shared: its tasks share them.
 
     Attributes:
         all: As `order`.
-        shared: Of the kinds `shared` and `embedding`, in that order.
+        shared: Of the kinds `shared` and `embedding`, and of scenarios where they
+            count, in the order of all.
         rest: The others: of tasks, gates, scenarios and cells.
         is_table: Which of `shared` are embedding tables.
+
+    Raises:
+        ConfigError: Scenarios count, and none has a variable of its own.
     """
 
     def __init__(
-        self, groups: Mapping[str, Sequence[Any]], order: Sequence[Any]
+        self,
+        groups: Mapping[str, Sequence[Any]],
+        order: Sequence[Any],
+        scenarios: bool = False,
     ) -> None:
-        kinds = {v.ref(): g.partition("/")[0] for g, vs in groups.items() for v in vs}
+        owners = {v.ref(): g for g, vs in groups.items() for v in vs}
+        kinds = {ref: g.partition("/")[0] for ref, g in owners.items()}
+        counted = (*SHARED, "scenario") if scenarios else SHARED
         self.all = list(order)
-        self.shared = [v for v in order if kinds[v.ref()] in SHARED]
-        self.rest = [v for v in order if kinds[v.ref()] not in SHARED]
+        self.shared = [v for v in order if kinds[v.ref()] in counted]
+        self.rest = [v for v in order if kinds[v.ref()] not in counted]
         self.is_table = [kinds[v.ref()] == "embedding" for v in self.shared]
+        self._scenarios = [
+            owners[v.ref()] if kinds[v.ref()] == "scenario" else "" for v in self.shared
+        ]
+        if scenarios and not any(self._scenarios):
+            raise ConfigError(
+                "`balancer.config.groups: shared+scenario` needs variables of a "
+                f"scenario's own; this model has none. Groups: {sorted(groups)}"
+            )
 
     def by_kind(self) -> dict[str, list[Any]]:
-        """The shared variables, embedding tables apart; kinds without any left out."""
+        """What all tasks and scenarios share, embedding tables apart; kinds without
+        any left out."""
         kinds = {"shared": False, "embedding": True}
+        places = zip(self.shared, self.is_table, self._scenarios)
+        of_all = [(v, table) for v, table, scenario in places if not scenario]
         found = {
-            kind: [v for v, t in zip(self.shared, self.is_table) if t is table]
-            for kind, table in kinds.items()
+            kind: [v for v, t in of_all if t is table] for kind, table in kinds.items()
         }
         return {kind: variables for kind, variables in found.items() if variables}
 
@@ -88,7 +108,8 @@ class SharedVariables:
         # Each table and each tensor gets weights of its own here: all are compared.
         for i in self.balanced(config):
             name = self.shared[i].name
-            key = name if config.granularity == "tensor" else _layer(name)
+            part = name if config.granularity == "tensor" else _layer(name)
+            key = (self._scenarios[i], part)
             by_group.setdefault(key, []).append(i)
         return list(by_group.values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
@@ -56,8 +57,21 @@ def forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
     return tuple(found)
 
 
-def _forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
-    """As `forward`, and the model's cut."""
+def _forward(
+    model: MultiTaskModel,
+    losses: TaskLosses,
+    batch: Batch,
+    active: Mapping[str, Any] | None = None,
+) -> Any:
+    """As `forward`, and the model's cut.
+
+    Args:
+        model: The model.
+        losses: Of its tasks.
+        batch: B rows.
+        active: Task to whether it takes part: what an architecture adds by its label
+            counts only where it does. All do where None.
+    """
     logits = model(batch.features, training=True)
     # What the model keeps of its last call is read before losses may speak to other
     # replicas: while this one waits, those call the same model.
@@ -70,6 +84,11 @@ def _forward(model: MultiTaskModel, losses: TaskLosses, batch: Batch) -> Any:
     read = (*compared, context)
     task_losses, present = losses(logits, *read)
     added = losses.extra({k: v.task for k, v in extra.items()}, logits, *read)
+    if active is not None:
+        added = {
+            k: tf.where(active[extra[k].task], v, tf.zeros_like(v))
+            for k, v in added.items()
+        }
     weighted = [extra[k].weight * v for k, v in added.items()]
     penalty = tf.add_n([tf.zeros([]), *own, *weighted])
     return task_losses, present, penalty, cut
@@ -112,7 +131,12 @@ class Trainer(tf.Module):
         groups = model.variable_groups()
         names = [t.name for t in model.tasks]
         self.control = control or TaskControl(names, {}, groups)
-        self.variables_shared = SharedVariables(groups, optimizers.variables_in_order)
+        balanced = getattr(balancer.config, "groups", "shared")
+        self.variables_shared = SharedVariables(
+            groups,
+            optimizers.variables_in_order,
+            scenarios=balanced == "shared+scenario",
+        )
         self._gradients = controlled_gradients(
             balancer, self.variables_shared, self.control
         )
@@ -178,8 +202,9 @@ class Trainer(tf.Module):
         return chosen
 
     def _step(self, batch: Batch, gradients: Any, keep: bool = False) -> StepSums:
-        own, here, penalty, cut = _forward(self.model, self.losses, batch)
         step = tf.convert_to_tensor(self.model.step)
+        active = self.control.active_by_task(step)
+        own, here, penalty, cut = _forward(self.model, self.losses, batch, active)
         own, here = self.control.masked(own, here, step)
         losses, total_penalty = mean_over_replicas([own, penalty])
         stats = TaskStats(losses, any_over_replicas(here), step)
@@ -187,7 +212,6 @@ class Trainer(tf.Module):
         found: Found = gradients(passed)
         if keep:
             self.balancer.last_weights.assign(found.group_weights)
-        active = self.control.active_by_task(step)
         self.optimizers.apply(found.gradients, step, active)
         if self.balancer.needs_new_losses:
             with frozen_statistics():

@@ -254,6 +254,14 @@ def test_the_graph_is_built_once(blocks: Dataset) -> None:
     assert source._dataset.experimental_get_tracing_count() == 1
 
 
+def test_a_reader_says_in_a_line_what_it_reads(blocks: Dataset) -> None:
+    said = repr(reader(blocks, splits=("train", "test"), shuffle="rows", seed=4))
+    assert said == (
+        f"Reader(train+test of {str(blocks[0])!r}, batch_size=32, shuffle='rows', "
+        "seed=4, shard=(0, 1))"
+    )
+
+
 def test_batches_outlive_their_reader(blocks: Dataset) -> None:
     wanted = keys(batches(reader(blocks, shuffle="rows")))
     dataset = reader(blocks, shuffle="rows").epoch()

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from tfmtl import build
 from tfmtl._keras import tf
-from tfmtl.balance import FAMO, AdaTask, Equal, GradientWeighting, TaskInfo
+from tfmtl.balance import (
+    FAMO,
+    AdaTask,
+    Equal,
+    GradDrop,
+    GradientWeighting,
+    TaskInfo,
+    graddrop,
+)
 from tfmtl.layers.dropout import dropout_step, step_seed
 from tfmtl.layers.partitioned_norm import PartitionedNorm
 from tfmtl.losses import TaskLosses
@@ -42,6 +51,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "full": (EqualProjections, {"gradients": "full", "probe": "shared+embedding"}, {}),
     "representation": (EqualProjections, {"gradients": "representation"}, {}),
     "famo": (FAMO, {}, {}),
+    "graddrop": (GradDrop, {}, {}),
     "adatask": (AdaTask, {"epsilon": 1e-3}, {}),
 }
 """Name to balancer, its settings, and settings of the optimizer."""
@@ -58,7 +68,9 @@ def trainer_of(case: str) -> Trainer:
     """A new model and its trainer, in the strategy's scope that is entered."""
     kind, config, spec = CASES[case]
     manifest = bench._reader()[0].manifest
-    settings = SharedBottomConfig(bottom_units=[4], tower_units=[3])
+    # Many units, of which the halves of a batch drop different ones.
+    units = 32 if kind is GradDrop else 4
+    settings = SharedBottomConfig(bottom_units=[units], tower_units=[3])
     model = SharedBottom(manifest, settings, seed=3, name="model")
     model(build.empty_features(manifest))
     return Trainer(
@@ -150,6 +162,10 @@ def main(path: str) -> None:
             out[f"{case}|weights {r}"] = sums.weights.values[r].numpy()
             out[f"{case}|losses {r}"] = sums.losses.values[r].numpy()
         out[f"{case}|steps"] = np.array([s.numpy() for s in trainer.model.step.values])
+    with mock.patch.object(graddrop, "_over_replicas", list):
+        trainer, _ = together(strategy, "graddrop", whole)
+    for v in trainer.model.trainable_variables:
+        out[f"own masks|{v.name}"] = v.values[0].numpy()
     for half in range(2):
         _, sums = alone("full", rows(whole, half, 2))
         out[f"half {half}"] = sums.weights.numpy()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pydantic
 import pytest
 
+from tests.unit.balance.test_dcb import Explicit
 from tests.unit.training.test_gradients import kinds, moves, per_task, stirred, suite
 from tfmtl._keras import tf
-from tfmtl.balance import FAMO, AdaTask, Equal, GradNorm, TaskInfo
+from tfmtl.balance import DCB, FAMO, AdaTask, Equal, GradNorm, TaskInfo
+from tfmtl.errors import ConfigError
 from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec
@@ -194,3 +197,44 @@ class TestAdaTask:
         held = sum(int(tf.size(v)) for v in trainer.optimizers.composite.variables())
         rest = sum(int(tf.size(v)) for v in trainer.variables_shared.rest)
         assert 2 * rest <= held < 2 * rest + size
+
+
+class TestDCB:
+    """A scenario's own variables in groups of its own, where that is asked for."""
+
+    def test_scenarios_are_balanced_layer_by_layer(self, star: Any) -> None:
+        batch = ModelConformance.tiny().batch
+        tasks, penalty = per_task(star, batch)
+        losses, *_ = forward(star, ModelConformance.losses(star), batch)
+        together = trainer_of(star, DCB, {}, groups="shared+scenario")
+        found = moves(together, batch)
+        plain = moves(trainer_of(star, DCB, {}), batch)
+        kind, layers = kinds(star), {}
+        for group, variables in star.variable_groups().items():
+            for v in variables:
+                if group.startswith("scenario/"):
+                    layer = (group, v.name.rpartition("/")[0])
+                    layers.setdefault(layer, []).append(v.name)
+        assert len({group for group, _ in layers}) == 3 < len(layers)
+        for names in layers.values():
+            flat = [np.concatenate([g[n].ravel() for n in names]) for g in tasks]
+            wanted = Explicit(3)(np.stack(flat).astype("f8"), losses.numpy())
+            extra = np.concatenate([penalty[n].ravel() for n in names])
+            moved = np.concatenate([found[n].ravel() for n in names])
+            np.testing.assert_allclose(moved, wanted + extra, rtol=2e-3, atol=1e-5)
+            summed = np.concatenate([plain[n].ravel() for n in names])
+            np.testing.assert_allclose(summed, sum(flat) + extra, rtol=2e-3, atol=1e-5)
+            assert np.abs(moved - summed).max() > 1e-3 * np.abs(summed).max()
+        for name, value in found.items():
+            if kind[name] != "scenario":
+                np.testing.assert_allclose(
+                    value, plain[name], rtol=1e-5, atol=1e-6, err_msg=name
+                )
+        shared = together.variables_shared
+        assert all(kind[v.name] != "scenario" for v in shared.by_kind()["shared"])
+
+    def test_without_such_variables_or_groups_it_is_refused(self, mmoe: Any) -> None:
+        with pytest.raises(ConfigError, match=r"shared\+scenario` needs variables"):
+            trainer_of(mmoe, DCB, {}, groups="shared+scenario")
+        with pytest.raises(pydantic.ValidationError, match="use `layer` or `tensor`"):
+            DCB.Config(groups="shared+scenario", granularity="whole")

@@ -15,7 +15,9 @@ from tests.unit.training.test_gradients import (
     moves,
     per_task,
     stirred,
+    suite,
 )
+from tfmtl._keras import tf
 from tfmtl.balance import Equal, Fixed, TaskInfo
 from tfmtl.errors import ConfigError
 from tfmtl.optim import OptimizerGroups
@@ -23,7 +25,7 @@ from tfmtl.schema.control import TaskControlSpec
 from tfmtl.schema.experiment import OptimizerSpec
 from tfmtl.testing.conformance import ModelConformance
 from tfmtl.training.control import TaskControl, task_of
-from tfmtl.training.trainer import Trainer
+from tfmtl.training.trainer import Trainer, forward
 
 TASKS = ("click", "like", "buy")
 FIXED = {"weights": {"click": 2.0, "like": 3.0, "buy": 0.5}}
@@ -98,6 +100,37 @@ def test_a_task_is_clipped_on_shared_variables_before_it_is_weighed(
         np.testing.assert_allclose(np.sqrt(gram[1, 1]), like, rtol=1e-4)
 
 
+def norms_at_cut(model: Any, batch: Any) -> np.ndarray:
+    """Norms of the tasks' gradients by the activations, each with the others held."""
+
+    @tf.function(autograph=False)
+    def norms() -> Any:
+        losses, *_ = forward(model, ModelConformance.losses(model), batch)
+        cut = model.cut()
+        found = [tf.gradients(x, cut, stop_gradients=cut) for x in tf.unstack(losses)]
+        return [tf.linalg.global_norm(g) for g in found]
+
+    return np.array([float(n) for n in norms()])
+
+
+def test_with_gradients_by_activations_the_norm_is_theirs(
+    mmoe: Any, gradients: Any
+) -> None:
+    batch = ModelConformance.tiny().batch
+    norms = norms_at_cut(mmoe, batch)
+    norm = norms[1]
+    assert abs(norm / norm_on_shared(mmoe, gradients[0][1]) - 1) > 0.05
+    by_activations = {"gradients": "representation"}
+    made = trainer(mmoe, Constant, by_activations, like={"clip_norm": norm / 4})
+    found = moves(made, batch)
+    factors = np.array([1.0, 0.25, 1.0])
+    assert_moves(found, wanted(mmoe, gradients, WEIGHTS * factors, np.ones(3)))
+    gram = made.balancer.gramian.numpy()[0]
+    np.testing.assert_allclose(np.sqrt(np.diag(gram)), norms * factors, rtol=1e-4)
+    made = trainer(mmoe, Constant, by_activations, like={"clip_norm": norm * 1.01})
+    assert_moves(moves(made, batch), wanted(mmoe, gradients, WEIGHTS, np.ones(3)))
+
+
 def test_a_norm_out_of_reach_changes_nothing(mmoe: Any, gradients: Any) -> None:
     made = trainer(mmoe, Equal, {}, like={"clip_norm": 1e6})
     found = moves(made, ModelConformance.tiny().batch)
@@ -131,6 +164,22 @@ def test_outside_its_steps_a_task_moves_nothing(mmoe: Any, gradients: Any) -> No
         if owner == "like":
             expected[name] = np.zeros_like(expected[name])
     assert_moves(found, expected)
+
+
+def test_what_a_model_adds_by_a_tasks_label_waits_with_the_task() -> None:
+    model = suite("DeepMCP").make(beta=0.0)
+    batch = suite("DeepMCP").tiny().batch
+    ((_, extra),) = model.extra_losses().items()
+    assert extra.task == "click"
+
+    def matching(steps: int, **tasks: Any) -> float:
+        found = moves(trainer(model, Equal, {}, **tasks), batch, steps)
+        return max(np.abs(v).max() for n, v in found.items() if "matching" in n)
+
+    assert matching(1) > 1e-4
+    assert matching(1, click={"start": 1}) == 0.0
+    assert matching(2, click={"start": 1}) > 1e-4
+    assert matching(1, like={"start": 1}) > 1e-4
 
 
 def test_clipping_needs_gradients_in_each_step(mmoe: Any) -> None:

@@ -19,7 +19,7 @@ from tfmtl.testing.conformance import ModelConformance
 from tfmtl.training.replicas import any_over_replicas, mean_over_replicas
 
 SCRIPT = pathlib.Path(__file__).with_name("replicated.py")
-CASES = ("equal", "full", "representation", "famo", "adatask")
+CASES = ("equal", "full", "representation", "famo", "graddrop", "adatask")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,14 @@ def test_solving_on_half_the_rows_gives_other_weights(found: Any) -> None:
     assert np.abs(np.mean(halves, axis=0) - wanted).max() > 0.05
     for mode in ("full", "representation"):
         assert np.abs(found[f"{mode}|one-weights"] - 1 / 3).max() > 0.02
+
+
+@pytest.mark.slow
+def test_dropping_by_the_signs_of_half_the_rows_goes_elsewhere(found: Any) -> None:
+    whole, own = of(found, "graddrop|one|"), of(found, "own masks|")
+    assert set(own) == set(whole)
+    assert max(np.abs(own[n] - whole[n]).max() for n in whole) > 1e-3
+    assert found["graddrop|one-weights"].min() < 0.95
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import pytest
@@ -13,6 +14,13 @@ from tfmtl._keras import tf
 from tfmtl.cli.main import main
 from tfmtl.errors import ConfigError
 from tfmtl.layers.gate import Gates
+from tfmtl.schema.calibration import (
+    Calibration,
+    Calibrator,
+    CellCalibration,
+    OutputCalibration,
+    write_calibration,
+)
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.task import TaskSpec
 from tfmtl.testing.tiny import tiny_dataset, tiny_spec
@@ -140,6 +148,31 @@ def test_snapshots_are_other_steps_of_the_run(planted: Any) -> None:
         assert auc == pytest.approx(facts["value"], abs=2e-3)
     with pytest.raises(ConfigError, match=r"`snapshot` must be one of \['buy'"):
         restore(run, snapshot="by")
+
+
+def test_a_snapshot_is_not_calibrated_by_the_chosen_models_calibrators(
+    planted: Any, tmp_path: pathlib.Path
+) -> None:
+    run = shutil.copytree(planted[1], tmp_path / "run")
+    cell = CellCalibration(
+        source="task", rows=9, positives=3, calibrator=Calibrator(y=(-2.0,))
+    )
+    made = Calibration(
+        method="bias",
+        by="task",
+        min_positives=1,
+        min_negatives=1,
+        step=4,
+        outputs={"click": OutputCalibration(all=cell)},
+    )
+    write_calibration(made, run)
+    logits = {n: tf.zeros([2]) for n in ("click", "like", "buy", "buy|click")}
+    features = {"scenario": tf.zeros([2], tf.int32)}
+    chosen, snapshot = restore(run), restore(run, snapshot="click")
+    assert chosen.calibration == made and snapshot.calibration is None
+    moved = {n: v.numpy()[0] for n, v in chosen.finish(logits, features).items()}
+    assert moved == {"click": -2.0, "like": 0.0, "buy": 0.0, "buy|click": 0.0}
+    assert snapshot.finish(logits, features) == logits
 
 
 def test_a_run_that_goes_on_is_told_from_its_log(unfinished: Any) -> None:
