@@ -117,7 +117,8 @@ class Loop:
         """
         if resume:
             self.progress = self.checkpoints.restore() or Progress()
-            self.watch.restore(self.progress.tasks)
+        # Without a checkpoint too: the trainer may have stopped tasks in another run.
+        self.watch.restore(self.progress.tasks)
         self.run.cut_log(self.progress.metrics_bytes)
         self.listener.stage("train", self.last_step)
         self.listener.advance(self.progress.step)

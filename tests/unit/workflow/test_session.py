@@ -92,6 +92,20 @@ def test_what_the_graph_is_made_of_is_made_anew(
     assert not session.prepare(experiment(**changed), manifest, dataset).reused
 
 
+def test_a_task_that_stopped_in_one_run_begins_the_next(
+    dataset: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    session = Session(keep=True)
+    asked = experiment(epochs=3, patience=None, tasks={"like": {"patience": 1}})
+    stopped = asked.optimizers["default"].model_copy(update={"learning_rate": 0.5})
+    wild = asked.model_copy(update={"optimizers": {"default": stopped}})
+    first = train(wild, dataset, tmp_path / "first", session=session)
+    assert first.tasks["like"]["stopped"] is not None
+    train(asked, dataset, tmp_path / "second", session=session)
+    train(asked, dataset, tmp_path / "alone")
+    assert said(tmp_path / "second") == said(tmp_path / "alone")
+
+
 def test_a_watcher_ends_a_run_which_then_can_go_on(
     dataset: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
