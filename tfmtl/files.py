@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from tfmtl.errors import ConfigError
 from tfmtl.failpoints import failpoint
 
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
+
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Raises unless `path` may be written: absent, an empty folder, or `overwrite`.
@@ -117,3 +122,27 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Writes a file beside `path`, flushes it to disk and renames it to `path`."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[None]:
+    """Holds a file's lock, which a process that dies lets go.
+
+    Where the system or the file system has no such locks, it holds nothing.
+
+    Args:
+        path: Of the file, made if it is not there; it stays.
+        wait: Until another process lets go.
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is false.
+    """
+    with open(path, "ab") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
+        yield

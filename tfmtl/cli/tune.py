@@ -109,7 +109,7 @@ def tune(
             dataset,
             directory,
             workers,
-            _worker_command(experiment, dataset, directory, overrides, max_trials),
+            _worker_command(dataset, directory),
             resume=resume,
             overwrite=overwrite,
             as_json=as_json,
@@ -131,21 +131,16 @@ def _with_budget(
     return load_experiment(path, [*overrides, *more]) if plain.tuning else plain
 
 
-def _worker_command(
-    experiment: pathlib.Path,
-    dataset: pathlib.Path,
-    directory: pathlib.Path,
-    overrides: Sequence[str],
-    max_trials: int | None,
-) -> list[str]:
-    """What a worker on this machine is started with."""
-    command = [sys.executable, "-m", "tfmtl", "tune", str(experiment)]
-    command += ["--dataset", str(dataset), "--directory", str(directory)]
-    for override in overrides:
-        command += ["--set", override]
-    if max_trials is not None:
-        command += ["--max-trials", str(max_trials)]
-    return command
+def _worker_command(dataset: pathlib.Path, directory: pathlib.Path) -> list[str]:
+    """What a worker on this machine is started with: on the search's resolved file."""
+    command = [
+        sys.executable,
+        "-m",
+        "tfmtl",
+        "tune",
+        str(directory / "experiment.yaml"),
+    ]
+    return [*command, "--dataset", str(dataset), "--directory", str(directory)]
 
 
 def _search(

@@ -43,9 +43,9 @@ class Outcome:
     tasks: dict[str, dict[str, Any]]
 
 
-Watcher = Callable[[int, int, dict[str, float]], str]
-"""Told step, epoch and the validation metrics of each evaluation; the reason to stop
-there, or the empty string."""
+Watcher = Callable[[float, dict[str, float]], str]
+"""Told the epochs done and the validation metrics of each evaluation; the reason to
+stop there, or the empty string."""
 
 
 class Interrupted(TrainingError):
@@ -106,6 +106,8 @@ class Loop:
         self.progress = Progress()
         self._weights: Any = None
         self._signal: int | None = None
+        self.signal: int | None = None
+        """A signal that came when nothing was left to stop."""
         self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
     def fit(self, resume: bool = False) -> Outcome:
@@ -122,11 +124,16 @@ class Loop:
         self.run.cut_log(self.progress.metrics_bytes)
         self.listener.stage("train", self.last_step)
         self.listener.advance(self.progress.step)
-        reason = self._over() or self._stale()
+        last = self.run.metrics_at(self.progress.step)
+        if last:
+            # It may have been killed after this evaluation, before it ended for it.
+            self._watch(last)
+        reason = self._over() or self._stale() or self._stopped
         self.progress.finished = bool(reason)
         with self._signals():
             while not self.progress.finished:
                 reason = self._epoch()
+        self.signal = self._signal
         step = self.progress.best_step
         assert step is not None
         done = self.progress
@@ -308,8 +315,13 @@ class Loop:
             progress.stale += 1
         if better or (own_best and self.spec.task_snapshots):
             self.checkpoints.save_best(progress.step)
+        self._watch(metrics)
+
+    def _watch(self, metrics: dict[str, float]) -> None:
+        """Asks the watcher whether to go on from here."""
         if self.watcher is not None:
-            self._stopped = self.watcher(progress.step, progress.epoch, metrics)
+            done = self.progress.epoch + self.progress.batch / self.per_epoch
+            self._stopped = self.watcher(done, metrics)
 
     def _monitored(self, metrics: dict[str, float]) -> float:
         value = metrics.get(self.spec.monitor)

@@ -20,7 +20,7 @@ from tfmtl.schema.dimension import (
     round_digits,
 )
 
-_DIGITS = 6
+DIGITS = 6
 """Digits of a float that count: more say nothing, and make files hard to read."""
 
 
@@ -106,7 +106,7 @@ def decode(dimension: DimensionSpec, value: Any) -> Any:
     if isinstance(dimension, BooleanDimension):
         return bool(value)
     if isinstance(dimension, FloatDimension) and dimension.step is None:
-        return dimension.nearest(round_digits(float(value), _DIGITS))
+        return dimension.nearest(round_digits(float(value), DIGITS))
     assert isinstance(dimension, FloatDimension | IntDimension)
     return dimension.nearest(value)
 

@@ -4,6 +4,7 @@ DIRECTORY/search.json        what was asked: space, oracle, goal, data set
 DIRECTORY/experiment.yaml    the experiment as it is written, resolved
 DIRECTORY/trials/0007/trial.json     the record, written last
 DIRECTORY/trials/0007/run/           the trial's run directory
+DIRECTORY/earlier/0002/              a trial whose name another search needed
 DIRECTORY/seeds/0007/seed-3/         the same once more with another seed
 DIRECTORY/controls/equal/seed-3/     and of the controls
 DIRECTORY/oracle/            keras-tuner's own state
@@ -21,6 +22,8 @@ from tfmtl.errors import DataError
 from tfmtl.files import atomic_write
 
 TRIALS = "trials"
+EARLIER = "earlier"
+"""Trials of an earlier search over the space whose names a later one needed."""
 RECORD = "trial.json"
 Status = Literal["finished", "pruned", "failed"]
 
@@ -84,8 +87,13 @@ def read_record(folder: pathlib.Path) -> TrialRecord | None:
         raise DataError(f"{str(path)!r} is damaged: {error}") from error
 
 
-def read_records(directory: pathlib.Path) -> list[TrialRecord]:
-    """All trials of a search that are over, in the order they began."""
-    folders = sorted((directory / TRIALS).glob("*/"))
+def read_records(directory: pathlib.Path, part: str = TRIALS) -> list[TrialRecord]:
+    """All trials of a search that are over, in the order they began.
+
+    Args:
+        directory: Of the search.
+        part: `TRIALS` or `EARLIER`.
+    """
+    folders = sorted((directory / part).glob("*/"))
     found = [read_record(folder) for folder in folders]
     return [record for record in found if record is not None]

@@ -20,7 +20,7 @@ from tfmtl.schema.tuning import WEIGHTS, TuningSpec
 from tfmtl.tuning.parameters import decode, encode, hyperparameters
 
 _CLASSES = ("model.class", "balancer.class")
-_NOT_TRAINED = ("seed", "name", "tuning")
+_NOT_TRAINED = ("seed", "tuning")
 
 
 class Space:
@@ -173,8 +173,8 @@ class Space:
     def fingerprint(self) -> str:
         """SHA-256 of the space and the experiment, but for what trials share anyway.
 
-        Seeds, the budget and the goal are left out: trials of another search over the
-        same space may be used again.
+        The seed, the budget and the goal are left out: trials of another search over
+        the same space may be used again.
         """
         space = {p: d.model_dump(mode="json") for p, d in self.spec.space.items()}
         rest = {k: v for k, v in self.document.items() if k not in _NOT_TRAINED}

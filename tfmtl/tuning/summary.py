@@ -55,6 +55,7 @@ def summarize(
     metrics: Sequence[str] = (),
     reference: Floats | None = None,
     control: str = EQUAL,
+    over_seeds: Goal | None = None,
 ) -> dict[str, Any]:
     """The whole result of a search, as JSON has it.
 
@@ -68,6 +69,7 @@ def summarize(
             where empty, the kinds of the goal's metrics of every task.
         reference: Of the hypervolume, see `pareto`.
         control: Label of what gains are taken over.
+        over_seeds: The goal of means over seeds; the goal itself where None.
 
     Returns:
         `{"asked", "objectives", "bounds", "metrics", "trials": counts and seconds,
@@ -77,6 +79,7 @@ def summarize(
         Undefined numbers are None.
     """
     shown = _shown(goal, records, retrained, metrics)
+    fair = over_seeds or goal
     document = {
         "asked": dict(asked or {}),
         "objectives": [
@@ -85,10 +88,10 @@ def summarize(
         "bounds": [str(bound) for bound in goal.bounds],
         "metrics": shown,
         "trials": _counts(records, goal),
-        "winner": _winner(records, goal, retrained),
+        "winner": _winner(records, goal, retrained, fair),
         "top": _top(records, goal),
         "retrained": [
-            _row(one, records, goal, retrained, shown, control) for one in retrained
+            _row(one, records, fair, retrained, shown, control) for one in retrained
         ],
         "gains_over": control if _control(retrained, control) is not None else None,
         "front": _front(records, goal, reference),
@@ -151,11 +154,15 @@ def _counts(records: Sequence[TrialRecord], goal: Goal) -> dict[str, Any]:
 
 
 def _winner(
-    records: Sequence[TrialRecord], goal: Goal, retrained: Sequence[Retrained]
+    records: Sequence[TrialRecord],
+    goal: Goal,
+    retrained: Sequence[Retrained],
+    over_seeds: Goal,
 ) -> dict[str, Any] | None:
     """Of the retrained by means over seeds; where there are none, of the trials."""
-    one = winner(retrained, goal)
+    one = winner(retrained, over_seeds)
     if one is not None:
+        goal = over_seeds
         label, trial, metrics, seeds = one.label, one.trial, one.means(), len(one.runs)
     else:
         best = best_record(records, goal)

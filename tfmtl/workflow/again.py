@@ -9,21 +9,22 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tfmtl.errors import TrainingError
 from tfmtl.files import atomic_write
 from tfmtl.progress import Listener
 from tfmtl.schema.experiment import ComponentSpec, Experiment
+from tfmtl.schema.manifest import read_dataset
 from tfmtl.training.loop import Interrupted
 from tfmtl.tuning.retrained import Retrained, SeedRun
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.session import Session
 from tfmtl.workflow.train import train
+from tfmtl.workflow.trials import FAILURES
 
 SEEDS = "seeds"
 CONTROLS = "controls"
 CONFIGURED = "configured"
-TEST = "test.json"
-"""In a run: what it reached on the test split, which is read once."""
+SEED = "seed.json"
+"""In a run: its seconds, and what it reached on the test split, which is read once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,8 @@ def train_again(
                 runs[candidate.label].append(found)
             except Interrupted:
                 raise
-            except TrainingError as error:
-                failed[candidate.label][seed] = str(error)
+            except FAILURES as error:
+                failed[candidate.label][seed] = f"{type(error).__name__}: {error}"
                 listener.note(f"{candidate.label}, seed {seed}: {error}")
             listener.advance()
     return [
@@ -112,11 +113,16 @@ def _one(
     asked = experiment.model_copy(update={"seed": seed})
     result = train(asked, dataset, run, resume=True, session=session)
     seconds = time.monotonic() - began
-    file = run / TEST
+    file = run / SEED
     if not file.exists():
-        found = flat(evaluate(run, "test", dataset=dataset))
-        atomic_write(file, json.dumps(found, indent=1) + "\n")
-    return SeedRun(seed, result.metrics, json.loads(file.read_text()), seconds)
+        split = read_dataset(dataset).splits.get("test")
+        tested = {}
+        if split is not None and split.rows:
+            tested = flat(evaluate(run, "test", dataset=dataset))
+        text = json.dumps({"seconds": seconds, "test": tested}, indent=1)
+        atomic_write(file, text + "\n")
+    known = json.loads(file.read_text())
+    return SeedRun(seed, result.metrics, known["test"], known["seconds"])
 
 
 def flat(report: Mapping[str, Any]) -> dict[str, float]:

@@ -32,6 +32,7 @@ def write_results(
     records: Sequence[TrialRecord],
     retrained: Sequence[Retrained],
     asked: Mapping[str, Any],
+    over_seeds: Goal | None = None,
 ) -> dict[str, Any]:
     """Names the winner; writes its experiment, the table, the report and the plots.
 
@@ -42,11 +43,13 @@ def write_results(
         records: Of all trials that are over, one of which is usable at least.
         retrained: The best trials and the controls, on other seeds.
         asked: Of the search, for the report.
+        over_seeds: The goal of means over seeds, whose baselines are such means; the
+            goal itself where None.
 
     Returns:
         What `report.json` holds.
     """
-    chosen = winner(retrained, goal)
+    chosen = winner(retrained, over_seeds or goal)
     best = best_record(records, goal)
     name = chosen.trial if chosen is not None else best.trial if best else None
     by_name = {record.trial: record for record in records}
@@ -61,6 +64,7 @@ def write_results(
         retrained,
         asked=asked,
         importance=importances(records, axes, goal),
+        over_seeds=over_seeds,
     )
     write_summary(directory, document)
     if plots.available():

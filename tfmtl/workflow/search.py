@@ -8,14 +8,14 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfmtl import build
 from tfmtl.errors import ConfigError, DataError, TrainingError
-from tfmtl.files import atomic_write, check_target
+from tfmtl.files import atomic_write, check_target, locked
 from tfmtl.metrics.front import thinned
 from tfmtl.optim.groups import match_groups
 from tfmtl.progress import Listener, Silent
@@ -32,6 +32,7 @@ from tfmtl.tuning.oracles.make import make_oracle
 from tfmtl.tuning.oracles.pruning import MedianRule
 from tfmtl.tuning.pareto import pareto_front
 from tfmtl.tuning.records import TRIALS, TrialRecord, read_record, read_records
+from tfmtl.tuning.retrained import Retrained
 from tfmtl.tuning.space import Space
 from tfmtl.workflow.again import (
     CONFIGURED,
@@ -44,12 +45,13 @@ from tfmtl.workflow.again import (
 from tfmtl.workflow.results import BEST, write_results
 from tfmtl.workflow.session import Session, make_model
 from tfmtl.workflow.train import fit_manifest, train
-from tfmtl.workflow.trials import Trials
+from tfmtl.workflow.trials import RUNG, Trials
 from tfmtl.workflow.tuner import ORACLE, Tuner, described, name_of
 from tfmtl.workflow.workers import CHIEF, IP, NAME, PORT, Chief, LocalWorkers, role
 
 SEARCH = "search.json"
 CHOSEN = "chosen.yaml"
+LOCK = "lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +126,27 @@ def tune(
         Session(keep=True),
         listener or Silent(),
     )
+    if workers > 1 or part != "alone":
+        # Processes that share a GPU take of its memory what they need, not all.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if part == "worker":
         _work(search)
         return None
     manifest = _check(search)
-    records = _begin(search, manifest, resume, overwrite)
+    _begin(search, manifest, resume, overwrite)
+    try:
+        with locked(search.directory / LOCK, wait=False):
+            return _run(search, workers, worker_command, part)
+    except BlockingIOError:
+        raise ConfigError(
+            f"`directory` {str(search.directory)!r}: another process is searching there"
+        ) from None
+
+
+def _run(
+    search: _Search, workers: int, worker_command: Sequence[str], part: str
+) -> dict[str, Any]:
+    records = _known(search)
     goal = _resolved(search)
     for bound in goal.bounds:
         search.listener.note(f"bound: {bound}")
@@ -167,6 +185,17 @@ def _check(search: _Search) -> DatasetManifest:
     build.check_tuning(search.experiment)
     manifest = fit_manifest(search.experiment, read_dataset(search.dataset))
     check_monitor(search.experiment, manifest)
+    training = search.experiment.training
+    if search.spec.oracle == "hyperband" and (
+        training.steps is not None or training.evaluate_every is not None
+    ):
+        raise ConfigError(
+            "`tuning.oracle: hyperband` trains whole epochs and evaluates after each: "
+            "`training.steps` and `training.evaluate_every` must be left out. "
+            f"Received: steps={training.steps}, "
+            f"evaluate_every={training.evaluate_every}",
+            [("tuning", "oracle")],
+        )
     groups: dict[str, list[str]] = {}
 
     def probe(document: dict[str, Any]) -> None:
@@ -185,22 +214,10 @@ def _check(search: _Search) -> DatasetManifest:
 
 def _begin(
     search: _Search, manifest: DatasetManifest, resume: bool, overwrite: bool
-) -> list[TrialRecord]:
-    """Makes the directory, or finds the search that is in it.
-
-    Returns:
-        The trials that are over, where the oracle begins anew; else none: its own
-        state has them.
-    """
+) -> None:
+    """Makes the directory, or finds the search that is in it."""
     path = search.directory
-    asked = {
-        "space": search.space.fingerprint(),
-        "schema_hash": manifest.schema_hash,
-        "content_id": manifest.content_id,
-        "dataset": str(search.dataset.absolute()),
-        "seed": search.experiment.seed,
-        "oracle": _oracle_of(search.spec),
-    }
+    asked = _of(search, manifest)
     if overwrite or not (path / SEARCH).exists():
         check_target(path, overwrite=overwrite)
         shutil.rmtree(path, ignore_errors=True)
@@ -208,8 +225,40 @@ def _begin(
         # First: a kill from here on leaves a search that can be resumed.
         _write_asked(path, asked)
         atomic_write(path / EXPERIMENT, dump_experiment(search.experiment))
-        return []
+        return
     before = _asked(path)
+    _check_same(path, before, asked)
+    finished = before.get("finished", False)
+    if not (resume or finished):
+        raise ConfigError(
+            f"`directory` {str(path)!r} holds a search that is not finished: pass "
+            "--resume to continue it, or --overwrite"
+        )
+    search.listener.note(
+        f"{len(read_records(path))} trials of this space are over, and are taken over"
+    )
+    if before["oracle"] != asked["oracle"]:
+        # Another oracle, goal or seed: it begins anew, and is told what is known.
+        shutil.rmtree(path / ORACLE, ignore_errors=True)
+    _write_asked(path, {**before, **asked, "finished": False, "ready": False})
+    atomic_write(path / EXPERIMENT, dump_experiment(search.experiment))
+
+
+def _of(search: _Search, manifest: DatasetManifest) -> dict[str, Any]:
+    """What makes a search the one that it is."""
+    return {
+        "space": search.space.fingerprint(),
+        "schema_hash": manifest.schema_hash,
+        "content_id": manifest.content_id,
+        "dataset": str(search.dataset.absolute()),
+        "seed": search.experiment.seed,
+        "oracle": _oracle_of(search.spec),
+    }
+
+
+def _check_same(
+    path: pathlib.Path, before: Mapping[str, Any], asked: Mapping[str, Any]
+) -> None:
     for key, what in (
         ("space", "the space, or the experiment around it,"),
         ("schema_hash", "the data set's schema"),
@@ -221,23 +270,16 @@ def _begin(
                 f"`directory` {str(path)!r} holds a search, and {what} is not the one "
                 "of that search. Choose another folder, or pass --overwrite"
             )
-    finished = before.get("finished", False)
-    if not (resume or finished):
-        raise ConfigError(
-            f"`directory` {str(path)!r} holds a search that is not finished: pass "
-            "--resume to continue it, or --overwrite"
-        )
-    records = read_records(path)
-    search.listener.note(
-        f"{len(records)} trials of this space are over, and are taken over"
-    )
-    atomic_write(path / EXPERIMENT, dump_experiment(search.experiment))
-    anew = before["oracle"] != asked["oracle"]
-    if anew:
-        # Another oracle, goal or seed: it begins anew, and is told what is known.
-        shutil.rmtree(path / ORACLE, ignore_errors=True)
-    _write_asked(path, {**before, **asked, "finished": False})
-    return records if anew or not (path / ORACLE).exists() else []
+
+
+def _known(search: _Search) -> list[TrialRecord]:
+    """The trials to tell an oracle that begins anew; none where it has a state."""
+    folder = search.directory / ORACLE
+    if (folder / "oracle.json").exists():
+        return []
+    # A kill may have left half of a state.
+    shutil.rmtree(folder, ignore_errors=True)
+    return [r for r in read_records(search.directory) if r.reason != RUNG]
 
 
 def _oracle_of(spec: TuningSpec) -> dict[str, Any]:
@@ -344,7 +386,12 @@ def _search(
         chief.serve(seen.tell)
         return
     processes = LocalWorkers(
-        command, workers, chief.port, search.directory, search.listener
+        command,
+        workers,
+        chief.port,
+        search.directory,
+        search.listener,
+        lambda: len(tuner.oracle.end_order),
     )
 
     def tend() -> None:
@@ -378,6 +425,8 @@ def _work(search: _Search) -> None:
     search.listener.stage(f"{os.environ[NAME]} of the search")
     while not ((search.directory / SEARCH).exists() and _ready(search.directory)):
         time.sleep(0.5)
+    manifest = fit_manifest(search.experiment, read_dataset(search.dataset))
+    _check_same(search.directory, _asked(search.directory), _of(search, manifest))
     goal = Goal.parse(search.spec.objectives, search.spec.constraints)
     goal = goal.resolved(_asked(search.directory).get("baseline") or {})
     _tuner(search, goal, []).search()
@@ -395,7 +444,8 @@ def _finish(search: _Search, goal: Goal) -> dict[str, Any]:
     if not usable:
         reasons = sorted({r.reason for r in records}) or ["there were none"]
         raise TrainingError(f"every trial failed: {'; '.join(reasons)[:1000]}")
-    again = []
+    # Before anything else can go wrong.
+    report = _write(search, goal, records, [])
     if search.spec.seeds:
         again = train_again(
             _candidates(search, goal, usable),
@@ -407,6 +457,24 @@ def _finish(search: _Search, goal: Goal) -> dict[str, Any]:
             search.session,
             search.listener,
         )
+        fair = _over_seeds(search, goal, again)
+        report = _write(search, goal, records, again, fair)
+    if not plots.available():
+        search.listener.note(plots.MISSING)
+    if not report["winner"]["keeps_bounds"]:
+        search.listener.note("no trial keeps all bounds; best.yaml is the nearest")
+    asked = _asked(search.directory)
+    _write_asked(search.directory, {**asked, "finished": True})
+    return report
+
+
+def _write(
+    search: _Search,
+    goal: Goal,
+    records: Sequence[TrialRecord],
+    again: Sequence[Retrained],
+    over_seeds: Goal | None = None,
+) -> dict[str, Any]:
     asked = _asked(search.directory)
     told = {
         "experiment": search.experiment.name,
@@ -414,18 +482,31 @@ def _finish(search: _Search, goal: Goal) -> dict[str, Any]:
         "max_trials": search.spec.max_trials,
         **asked["oracle"],
     }
-    report = write_results(search.directory, search.space, goal, records, again, told)
-    if not plots.available():
-        search.listener.note(plots.MISSING)
-    _write_asked(search.directory, {**asked, "finished": True})
-    return report
+    return write_results(
+        search.directory, search.space, goal, records, again, told, over_seeds
+    )
+
+
+def _over_seeds(search: _Search, goal: Goal, again: Sequence[Retrained]) -> Goal:
+    """The goal for means over seeds: baselines are means over the same seeds."""
+    written = _plain(search.experiment)
+    names = [CONFIGURED] + [
+        name
+        for name in search.spec.controls
+        if with_balancer(search.experiment, name) == written
+    ]
+    baselines = [one.means() for one in again if one.label in names and one.runs]
+    asked = Goal.parse(search.spec.objectives, search.spec.constraints)
+    return asked.resolved(baselines[0]) if baselines else goal
 
 
 def _candidates(
     search: _Search, goal: Goal, usable: Sequence[TrialRecord]
 ) -> list[Candidate]:
     """The best trials, or points along the front, and the controls."""
-    own = [r for r in usable if r.reused is None]
+    # Of trials of one experiment, which Hyperband has, the one that went furthest.
+    furthest = {r.experiment: r for r in sorted(usable, key=lambda r: r.steps)}
+    own = list(furthest.values())
     ranked = sorted(own, key=lambda r: goal.score(r.metrics), reverse=True)
     if len(goal.objectives) > 1:
         front = pareto_front(own, goal) or ranked

@@ -57,11 +57,13 @@ class Session:
 
     Attributes:
         prepared: What is kept; None before the first run, and without `keep`.
+        signal: That came when a run was over, for who has more of them to run.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
         self._keep = keep
         self._key = ""
+        self.signal: int | None = None
         self.prepared: Prepared | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 

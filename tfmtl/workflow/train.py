@@ -147,6 +147,8 @@ def train(
             watcher=watcher,
         )
         outcome = _fit(loop, resume)
+        if session is not None:
+            session.signal = loop.signal
         result = TrainResult(
             run=str(run),
             step=outcome.step,

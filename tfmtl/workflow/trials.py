@@ -6,12 +6,14 @@ import hashlib
 import json
 import pathlib
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.errors import ConfigError, TrainingError
+from tfmtl.errors import ConfigError, DataError, TrainingError
+from tfmtl.files import locked
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.load import parse_experiment
 from tfmtl.training.loop import Interrupted
@@ -19,6 +21,7 @@ from tfmtl.training.rundir import RESULT, RunDirectory
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles.pruning import MedianRule
 from tfmtl.tuning.records import (
+    EARLIER,
     TRIALS,
     Status,
     TrialRecord,
@@ -34,9 +37,10 @@ PRUNED = "median"
 RUNG = "rung"
 """Why a trial ended that a search may go on with."""
 ATTEMPTS = "attempts"
+LOCK = "lock"
 MOST_ATTEMPTS = 3
 """So often is a trial begun whose process ends without a word."""
-_FAILURES = (
+FAILURES = (
     TrainingError,
     ConfigError,
     MemoryError,
@@ -108,7 +112,9 @@ class Trials:
         folder = self.folder(trial)
         record = read_record(folder)
         if record is not None:
-            return record
+            if json.dumps(record.values) == json.dumps(dict(values)):
+                return record
+            self._set_aside(folder)
         began = time.monotonic()
         written = dict(values)
         try:
@@ -118,13 +124,20 @@ class Trials:
             record.write(folder)
             return record
         identity = hash_of(experiment)
-        record = self._equal(trial, written, identity) if epochs is None else None
-        if record is None:
-            record = self._train(
-                trial, written, experiment, identity, epochs, parent, began
-            )
         folder.mkdir(parents=True, exist_ok=True)
-        record.write(folder)
+        with locked(folder / LOCK):
+            # Whoever had the trial before may have ended it meanwhile.
+            record = read_record(folder)
+            if record is None and epochs is None:
+                record = self._equal(trial, written, identity)
+            if record is None:
+                record = self._train(
+                    trial, written, experiment, identity, epochs, parent, began
+                )
+            record.write(folder)
+        if self._session.signal is not None:
+            # It came when nothing was left to stop: not for this trial, but for all.
+            signal.raise_signal(self._session.signal)
         return record
 
     def _train(
@@ -139,17 +152,19 @@ class Trials:
     ) -> TrialRecord:
         run = self.folder(trial) / RUN
         seed = experiment.seed
-        if self._count(trial, 1) >= MOST_ATTEMPTS:
+        if run.exists() and not _is_of(run, identity):
+            shutil.rmtree(run)
+            (self.folder(trial) / ATTEMPTS).unlink(missing_ok=True)
+        if self._count(trial, 1) >= MOST_ATTEMPTS and not RunDirectory(run).finished:
             reason = (
-                f"its process ended {MOST_ATTEMPTS} times without a word; killed for "
-                "memory, most likely"
+                f"its process was killed {MOST_ATTEMPTS} times; for memory, most likely"
             )
             return self._failed(trial, values, reason, seed, identity)
         if parent is not None and not run.exists():
             self._inherit(parent, run)
 
-        def watcher(step: int, epoch: int, metrics: dict[str, float]) -> str:
-            if epochs is not None and epoch + 1 >= epochs:
+        def watcher(epochs_done: float, metrics: dict[str, float]) -> str:
+            if epochs is not None and epochs_done >= epochs:
                 return RUNG
             return self._pruned(trial)
 
@@ -163,11 +178,13 @@ class Trials:
                 watcher=watcher,
             )
         except Interrupted:
-            self._count(trial, -1)
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             reason = f"{type(error).__name__}: {str(error)[:500]}"
             return self._failed(trial, values, reason, seed, identity)
+        finally:
+            # Only a process that is killed does not come here.
+            self._count(trial, -1)
         missing = [m for m in self._goal.metrics if m not in result.metrics]
         if missing:
             reason = f"undefined on the validation split: {missing}"
@@ -191,7 +208,8 @@ class Trials:
         self, trial: str, values: dict[str, Any], identity: str
     ) -> TrialRecord | None:
         """The record of a finished trial of the same experiment, under this name."""
-        for other in read_records(self._directory):
+        known = read_records(self._directory)
+        for other in known + read_records(self._directory, EARLIER):
             same = other.experiment == identity and other.status == "finished"
             if same and other.reason != RUNG and other.trial != trial:
                 origin = other.reused or other.trial
@@ -223,6 +241,13 @@ class Trials:
             experiment=identity,
             worker=self._worker,
         )
+
+    def _set_aside(self, folder: pathlib.Path) -> None:
+        """Moves a trial of an earlier search, so that its name is free."""
+        earlier = self._directory / EARLIER
+        earlier.mkdir(exist_ok=True)
+        taken = [int(p.name) for p in earlier.iterdir() if p.name.isdecimal()]
+        folder.rename(earlier / f"{max(taken, default=-1) + 1:04d}")
 
     def _count(self, trial: str, amount: int) -> int:
         """How often a trial was begun before; adds to it."""
@@ -256,6 +281,14 @@ class Trials:
         found = [e["metrics"] for e in events if e["kind"] == "validation"]
         known = [m for m in found if set(self._goal.metrics) <= set(m)]
         return [self._goal.score(metrics) for metrics in known]
+
+
+def _is_of(run: pathlib.Path, identity: str) -> bool:
+    """Whether a run directory is of an experiment."""
+    try:
+        return hash_of(RunDirectory(run).experiment()) == identity
+    except DataError:
+        return False
 
 
 def hash_of(experiment: Experiment) -> str:

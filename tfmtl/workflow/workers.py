@@ -40,8 +40,8 @@ IP, PORT, NAME = (
 CHIEF = "chief"
 LOGS = "workers"
 _POLL_SECONDS = 0.2
-_MOST_DEATHS = 5
-"""So often is a worker started again before its trial counts as over."""
+_MOST_DEATHS = 8
+"""So often is a worker started again while no trial of the search ends."""
 
 
 def role() -> str:
@@ -122,6 +122,7 @@ class LocalWorkers:
         port: The chief's, at the loopback address.
         directory: Of the search; each worker writes a log there.
         listener: Told about deaths.
+        ended: Trials that are over by now.
     """
 
     def __init__(
@@ -131,7 +132,10 @@ class LocalWorkers:
         port: int,
         directory: pathlib.Path,
         listener: Listener,
+        ended: Callable[[], int],
     ) -> None:
+        self._ended = ended
+        self._seen = 0
         self._command = list(command)
         self._port = port
         self._logs = directory / LOGS
@@ -147,6 +151,9 @@ class LocalWorkers:
         Raises:
             TrainingError: A worker ended by a mistake, or dies again and again.
         """
+        if self._ended() > self._seen:
+            self._seen = self._ended()
+            self._deaths = dict.fromkeys(self._deaths, 0)
         for name, process in self._processes.items():
             code = process.poll()
             if code is None or code == 0:
@@ -189,6 +196,8 @@ class LocalWorkers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Ctrl-C reaches the chief alone, which ends its workers.
+                start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
 
@@ -203,11 +212,7 @@ class LocalWorkers:
 
 
 def _end_with_parent() -> None:
-    """Asks Linux for SIGTERM when the parent dies, SIGKILL of the parent included.
-
-    Ctrl-C reaches the parent alone, which then ends its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Asks Linux for SIGTERM when the parent dies, SIGKILL of the parent included."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -331,7 +331,7 @@ def test_the_fingerprint_is_of_what_is_searched() -> None:
     base: dict[str, Any] = {"space": {LIKE: WEIGHT, BUY: WEIGHT}}
     same = of(base)
     turned = {"space": {BUY: WEIGHT, LIKE: WEIGHT}, "seed": 3, "max_trials": 5}
-    assert of(turned, seed=8, name="other", tuning=base) == same
+    assert of(turned, seed=8, tuning=base) == same
     others = [
         of({"space": {LIKE: WEIGHT}}),
         of({"space": {LIKE: WEIGHT, BUY: WEIGHT | {"max": 9}}}),

@@ -109,21 +109,27 @@ def test_a_task_that_stopped_in_one_run_begins_the_next(
 def test_a_watcher_ends_a_run_which_then_can_go_on(
     dataset: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[float] = []
+    until = 1.0
 
-    def watcher(step: int, epoch: int, metrics: dict[str, float]) -> str:
-        told.append((step, epoch))
+    def watcher(epochs_done: float, metrics: dict[str, float]) -> str:
+        told.append(epochs_done)
         assert "click/logloss" in metrics
-        return "rung" if epoch == 0 else ""
+        return "rung" if epochs_done >= until else ""
 
     run, whole = tmp_path / "run", tmp_path / "whole"
     asked = experiment(patience=None, epochs=3)
     session = Session(keep=True)
     result = train(asked, dataset, run, session=session, watcher=watcher)
     assert (result.reason, result.steps) == ("rung", 3)
+    # Killed before its result was written, it ends where it ended.
     (run / "result.json").unlink()
+    result = train(asked, dataset, run, watcher=watcher, resume=True)
+    assert (result.reason, result.steps) == ("rung", 3)
+    (run / "result.json").unlink()
+    until = 9.0
     result = train(asked, dataset, run, session=session, watcher=watcher, resume=True)
     assert (result.reason, result.steps) == ("epochs", 9)
-    assert told == [(3, 0), (6, 1), (9, 2)]
+    assert told == [1.0, 1.0, 1.0, 2.0, 3.0]
     train(asked, dataset, whole)
     assert said(run) == said(whole)

@@ -56,7 +56,7 @@ class Trained:
         for step, score in enumerate(scores, 1):
             metrics = {"click/auc": score}
             directory.log({"kind": "validation", "step": step, "metrics": metrics})
-            done, stop = step, settings["watcher"](step, step - 1, metrics)
+            done, stop = step, settings["watcher"](float(step), metrics)
             if stop:
                 reason = stop
                 break
@@ -119,17 +119,37 @@ def test_a_mistake_is_none_of_the_trials(made: Any, tmp_path: pathlib.Path) -> N
 
 def test_processes_that_die_without_a_word(made: Any) -> None:
     stops = [Interrupted(3, 15)] * 5
-    deaths = [ZeroDivisionError()] * MOST_ATTEMPTS
-    trials, trained = made(*stops, *deaths, [0.6])
-    for _ in stops:  # Asked to stop, it said so: these do not count.
+    trials, trained = made(*stops, [0.6], [0.7])
+    for _ in stops:  # It could say that it stopped: these do not count.
         with pytest.raises(Interrupted):
             trials.run("0000", {"rate": 0.1})
-    for _ in deaths:
-        with pytest.raises(ZeroDivisionError):
-            trials.run("0000", {"rate": 0.1})
-    record = trials.run("0000", {"rate": 0.1})
+    attempts = trials.folder("0000") / module.ATTEMPTS
+    assert attempts.read_text() == "0"
+    attempts.write_text(str(MOST_ATTEMPTS - 1))
+    assert trials.run("0000", {"rate": 0.1}).status == "finished"
+    trials.folder("0001").mkdir()
+    (trials.folder("0001") / module.ATTEMPTS).write_text(str(MOST_ATTEMPTS))
+    record = trials.run("0001", {"rate": 0.2})
     assert record.status == "failed" and "memory" in record.reason
-    assert len(trained.runs) == len(stops) + len(deaths)
+    assert len(trained.runs) == len(stops) + 1
+
+
+def test_a_name_that_an_earlier_search_used(made: Any, tmp_path: pathlib.Path) -> None:
+    trials, _ = made([0.6], [0.7], [0.8])
+    trials.run("0000", {"rate": 0.1})
+    other = trials.run("0000", {"rate": 0.2})
+    assert other.metrics == {"click/auc": 0.7}
+    assert [r.values for r in read_records(tmp_path)] == [{"rate": 0.2}]
+    (aside,) = read_records(tmp_path, "earlier")
+    assert aside.values == {"rate": 0.1}
+    # What is aside still has its result.
+    assert trials.run("0001", {"rate": 0.1}).metrics == {"click/auc": 0.6}
+    # Half a run of another experiment does not stand in the way.
+    RunDirectory(trials.folder("0002") / "run").begin(
+        Experiment.model_validate(apply({"rate": 0.9})), {}
+    )
+    assert trials.run("0002", {"rate": 0.3}).metrics == {"click/auc": 0.8}
+    assert not (trials.folder("0002") / "run" / "run.json").exists()
 
 
 def test_the_median_rule_ends_a_trial(made: Any) -> None:

@@ -71,7 +71,7 @@ class BayesianOracle(DurableOracle):
         self.settle(goal, seed)
         self.coordinates = Coordinates(hyperparameters)
         least = 2 * (self.coordinates.dimensions + 1)
-        self.initial_points = max(least, initial_points or 0)
+        self.initial_points = max(2, initial_points or least)
         self._whole: Floats | None = None
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:

@@ -26,9 +26,11 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from tfmtl.errors import ConfigError, DataError
 from tfmtl.files import atomic_write
+from tfmtl.schema.dimension import round_digits
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles import outcomes
 from tfmtl.tuning.oracles.values import Values, legal
+from tfmtl.tuning.parameters import DIGITS
 from tfmtl.tuning.records import TrialRecord
 
 OVER = (TrialStatus.COMPLETED, TrialStatus.FAILED)
@@ -290,6 +292,14 @@ class DurableOracle(keras_tuner.Oracle):
         self._owners.pop(trial.trial_id, None)
         if trial.trial_id in self._retry_queue:
             self._retry_queue.remove(trial.trial_id)
+
+    def _compute_values_hash(self, values: Mapping[str, Any]) -> Any:
+        # Records have floats of fewer digits, and are the same point.
+        short = {
+            k: round_digits(v, DIGITS) if isinstance(v, float) else v
+            for k, v in values.items()
+        }
+        return super()._compute_values_hash(short)
 
     def _drop(self, name: str) -> None:
         going = self.ongoing_trials.items()

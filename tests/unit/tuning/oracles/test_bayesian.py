@@ -155,4 +155,4 @@ def test_a_hundred_trials_in_six_dimensions(tmp_path, monkeypatch):
 @pytest.mark.parametrize("least", [None, 2, 11])
 def test_how_many_points_come_first(least, tmp_path):
     made = oracle(tmp_path, "bayesian", plane(3), initial_points=least)
-    assert made.initial_points == max(8, least or 0)
+    assert made.initial_points == (least or 8)
