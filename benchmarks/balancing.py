@@ -2,21 +2,23 @@
 
     python -m benchmarks.balancing --raw DIR --out DIR [--full] [--seeds N]
         [--parts cost kuairand simulated] [--balancers NAME ...] [--work DIR]
-        [--minutes N]
+        [--minutes N] [--join DIR ...]
 
 `cost`: KuaiRand's four tasks (click, long_view, like, profile_enter) in the shipped
 MMoE, batches of 1,024 in memory. Each balancer runs in a process of its own, which then
-trains the same model with Equal in turns of 20 steps: a ratio is of medians of the same
-process. Peak memory is that of the process before Equal joins it, less that of a
-process with Equal alone. Methods that can look at activations are measured both ways.
+trains the same model with Equal in alternate turns of 8 steps: a ratio is of medians of
+the same process. Peak memory is that of the process before Equal joins it, less that of
+a process with Equal alone. Methods that can look at activations are measured both ways.
 
 `kuairand`: mean test AUC of the four tasks, train 04-25..28, validation 04-29, test
 04-30, step chosen on the validation mean. `simulated`: click, like and buy of simulated
 logs, whose tastes partly conflict. The controls are Equal and Fixed with weights tuned
 on the validation split, one task's weight after another, by another seed.
 
-Reduced: at most 2 epochs, 1 seed. Full: epochs as shipped, 5 seeds. Figures are kept as
-they come, and a call with the same `--out` continues.
+Reduced: 2 epochs, histories of 10, 60,000 simulated rows, 1 seed. Full: epochs and
+histories as shipped, 200,000 rows, 5 seeds. The cost is always that of the shipped
+model. Figures are kept as they come, and a call with the same `--out` continues; calls
+side by side need one each, and `--join` makes their trials one table.
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ TASKS = {
     "kuairand": ("click", "long_view", "like", "profile_enter"),
     "simulated": ("click", "like", "buy"),
 }
-ROWS = 200_000
-REDUCED_EPOCHS = 2
+ROWS = {"full": 200_000, "reduced": 60_000}
+REDUCED_EPOCHS, REDUCED_HISTORY = 2, 10
 CONFIGS: dict[str, dict[str, Any]] = {
     "MetaBalance": {"target": "click"},
     "DWA": {"window": 50},
@@ -65,7 +67,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 CONTROLS = ("Equal", "Fixed")
 FACTORS = (0.3, 3.0)
 TUNING_SEED = 100
-TURNS, STEPS, BATCHES = 7, 20, 8
+TURNS, STEPS, BATCHES = 5, 8, 8
 LIMITS = {"loss weighting": 1.15, "FAMO": 1.45, "GradNorm": 1.4}
 FULL_LIMIT, REPRESENTATION_LIMIT = 3.2, 1.5
 
@@ -82,6 +84,9 @@ def base_document(data: str, full: bool) -> Document:
     document["training"] |= {"monitor": "mean/auc", "patience": 2}
     if not full:
         document["training"]["epochs"] = REDUCED_EPOCHS
+        for feature in document["dataset"]["features"]:
+            if feature["kind"] == "sequence":
+                feature["max_length"] = min(feature["max_length"], REDUCED_HISTORY)
     return document
 
 
@@ -122,17 +127,17 @@ def measure_alone(file: pathlib.Path) -> None:
     asked = json.loads(file.read_text())
     dataset = pathlib.Path(asked["dataset"])
     manifest = read_dataset(dataset)
+    experiment = parse_experiment(asked["document"])
+    manifest = manifest.model_copy(update={"dataset": experiment.dataset})
+    reader = build.make_reader(experiment, manifest, dataset, "train", train=True)
+    taken = list(reader.epoch().take(BATCHES))
+    stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *taken)
+    batches = tf.data.Dataset.from_tensor_slices(stacked).repeat()
 
     def runner(document: Document) -> Any:
         experiment = parse_experiment(document)
-        narrowed = manifest.model_copy(update={"dataset": experiment.dataset})
-        reader = build.make_reader(experiment, narrowed, dataset, "train", train=True)
-        batches = list(reader.epoch().take(BATCHES))
-        data = tf.data.Dataset.from_generator(
-            lambda: iter(batches), output_signature=reader.epoch().element_spec
-        )
-        iterator = iter(data.cache().repeat())
-        model = build.make_model(experiment, narrowed, dataset)
+        iterator = iter(batches)
+        model = build.make_model(experiment, manifest, dataset)
         trainer = build.make_trainer(experiment, model, 1_000, 50)
 
         def turn() -> float:
@@ -154,7 +159,7 @@ def measure_alone(file: pathlib.Path) -> None:
 
 
 def costs(
-    options: argparse.Namespace, document: Document, dataset: pathlib.Path
+    to: Study, options: argparse.Namespace, document: Document, dataset: pathlib.Path
 ) -> list[Record]:
     """The cost of every variant; those measured before are kept."""
     file = options.out / "balancing_cost.json"
@@ -162,6 +167,8 @@ def costs(
     for name, config in variants(options.balancers or list(BALANCERS)):
         if any((r["name"], r["config"]) == (name, config) for r in rows):
             continue
+        if to.over:
+            break
         asked = options.out / "asked.json"
         atomic_write(
             asked,
@@ -279,13 +286,13 @@ def accuracy(
     return found
 
 
-def simulated_dataset(base: Document, work: pathlib.Path) -> pathlib.Path:
+def simulated_dataset(base: Document, work: pathlib.Path, size: str) -> pathlib.Path:
     """Simulated logs and their data set; those that are there are kept."""
     from tfmtl.schema.load import parse_experiment
 
-    logs, dataset = work / "balancing-logs", work / "balancing-simulated"
+    logs, dataset = work / f"balancing-logs-{size}", work / f"balancing-{size}"
     if not logs.exists():
-        simulate(logs, rows=ROWS, seed=1)
+        simulate(logs, rows=ROWS[size], seed=1)
     if not dataset.exists():
         pattern = str(logs / "logs" / "*.parquet")
         preprocess.run(parse_experiment(base), pattern, dataset)
@@ -342,21 +349,27 @@ def main() -> None:
     parts = ("cost", "kuairand", "simulated")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--balancers", nargs="+", choices=list(BALANCERS))
+    parser.add_argument(
+        "--join", nargs="+", type=pathlib.Path, default=[], help="other calls' --out"
+    )
     options = parser.parse_args()
     texts: list[str] = []
     every: list[Record] = []
-    with study(options, "balancing") as to:
+    with study(options, "balancing", intervals=False) as to:
+        for folder in options.join:
+            to.ledger.join(folder / "balancing.json")
         for part in options.parts:
             data = "simulated" if part == "simulated" else "kuairand"
-            base = base_document(data, options.full)
+            base = base_document(data, options.full or part == "cost")
             if data == "simulated":
-                dataset = simulated_dataset(base, to.work)
+                size = "full" if options.full else "reduced"
+                dataset = simulated_dataset(base, to.work, size)
             else:
                 raw = options.raw / "kuairand-pure"
                 raw = raw if raw.is_dir() else options.raw
                 dataset = make_dataset(base, data, raw, to.work)
             if part == "cost":
-                texts.append(cost_table(costs(options, base, dataset)))
+                texts.append(cost_table(costs(to, options, base, dataset)))
                 continue
             trials = accuracy(to, options, data, base, dataset)
             fixed = [t["balancer"] for t in trials if t["model"] == "Fixed"]
