@@ -33,6 +33,7 @@ from tfmtl.adapters import catalogue
 from tfmtl.files import atomic_write
 from tfmtl.models.cost import cost
 from tfmtl.schema.load import parse_experiment
+from tfmtl.training.loop import Interrupted
 from tfmtl.workflow.restore import restore
 
 Document = dict[str, Any]
@@ -184,6 +185,8 @@ class Study:
             with tempfile.TemporaryDirectory(dir=self.work) as folder:
                 run = pathlib.Path(folder) / "run"
                 trial |= _figures(document, dataset, run, seed, self.intervals)
+        except Interrupted:
+            raise
         except Exception as error:  # a table names every model that it was asked for
             trial["failed"] = f"{type(error).__name__}: {str(error)[:300]}"
         trial["seconds"] = round(time.perf_counter() - began, 1)
