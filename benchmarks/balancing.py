@@ -36,11 +36,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.reproduction import note, plus_minus, t_interval
-from benchmarks.targets import BALANCING
+from benchmarks.balancing_tables import Accuracy, cost_table
+from benchmarks.reproduction import note
 from benchmarks.trials import (
     Document,
     Record,
@@ -50,7 +50,6 @@ from benchmarks.trials import (
     origin,
     shipped,
     study,
-    table,
 )
 from pipeline import preprocess
 from tfmtl.adapters.simulate import simulate
@@ -69,7 +68,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "DWA": {"window": 50},
 }
 """What a balancer needs beside its defaults."""
-CONTROLS = ("Equal", "Fixed")
 FACTORS = (0.3, 3.0)
 TUNING_SEED = 100
 TURNS, BATCHES = 21, 8
@@ -206,52 +204,6 @@ def costs(
     return rows
 
 
-def limit_of(row: Record) -> float | None:
-    """The promised ratio to Equal; None where none is promised."""
-    name, protocol = row["name"], BALANCERS[row["name"]].protocol
-    if name in BALANCING:
-        return BALANCING[name]
-    if protocol == "gradient weighting":
-        at_cut = name == "MGDA-UB" or "representation" in row["config"].values()
-        return BALANCING["representation" if at_cut else "full"]
-    return BALANCING.get(protocol)
-
-
-def cost_table(rows: Iterable[Record]) -> str:
-    """A line a variant."""
-    rows = list(rows)
-    peaks = [r["peak_mib"] for r in rows if r["name"] == "Equal" and "peak_mib" in r]
-    lines = []
-    for row in rows:
-        how = row["config"].get("gradients", "")
-        if not how and BALANCERS[row["name"]].backward_passes == "T":
-            how = "full"
-        if "failed" in row:
-            reason = row["failed"].replace("|", "\\|")
-            lines.append([row["name"], how, reason, *[""] * 4])
-            continue
-        ratio, spent, limit = *ratios(row), limit_of(row)
-        verdict = "-" if limit is None else "yes" if spent <= limit else "no"
-        lines.append(
-            [
-                row["name"],
-                how,
-                f"{spent:.2f}",
-                f"{ratio:.2f}",
-                "-" if limit is None else f"{limit:.2f}",
-                verdict,
-                f"{row['peak_mib'] - peaks[0]:+.0f}" if peaks else "-",
-            ]
-        )
-    head = ["balancer", "gradients", "times Equal's", "by the clock"]
-    return table([*head, "at most", "kept", "MiB more"], lines)
-
-
-def ratios(row: Record) -> tuple[float, float]:
-    """A step's time and processor time, each by that of Equal's."""
-    return row["ms"] / row["equal_ms"], row["cpu_ms"] / row["cpu_equal_ms"]
-
-
 # === Accuracy ===
 
 
@@ -325,47 +277,6 @@ def simulated_dataset(base: Document, work: pathlib.Path, size: str) -> pathlib.
     return dataset
 
 
-def accuracy_table(data: str, trials: Sequence[Record]) -> str:
-    """A line a balancer: mean AUC, gain over Equal seed by seed, each task's AUC."""
-    by_name: dict[str, dict[int, Record]] = {}
-    for trial in trials:
-        if "failed" not in trial:
-            by_name.setdefault(trial["model"], {})[trial["seed"]] = trial
-    equal = by_name.get("Equal", {})
-    lines = []
-    for name, runs in by_name.items():
-        gains = [
-            r["mean_task_auc"] - equal[s]["mean_task_auc"]
-            for s, r in runs.items()
-            if s in equal
-        ]
-        gain = f"{statistics.mean(gains):+.4f}" if gains and name != "Equal" else "-"
-        if len(gains) > 1 and name != "Equal":
-            low, high = t_interval(gains)
-            gain += f" ({low:+.4f} to {high:+.4f})"
-        lines.append(
-            [
-                name,
-                plus_minus([r["mean_task_auc"] for r in runs.values()]),
-                gain,
-                *(
-                    plus_minus([r["tasks"][t]["auc"] for r in runs.values()])
-                    for t in TASKS[data]
-                ),
-                str(len(runs)),
-            ]
-        )
-    lines += [
-        [t["model"], f"failed: {t['failed'][:120]}".replace("|", "\\|"), *[""] * 6][
-            : 4 + len(TASKS[data])
-        ]
-        for t in trials
-        if "failed" in t
-    ]
-    head = ["balancer", "mean AUC", "over Equal", *TASKS[data], "seeds"]
-    return table(head, lines)
-
-
 def main() -> None:
     """Measures; prints the tables."""
     if sys.argv[1:2] == ["--alone"]:
@@ -401,7 +312,8 @@ def main() -> None:
             fixed = [t["balancer"] for t in trials if t["model"] == "Fixed"]
             if fixed:
                 texts.append(f"Tuned: {fixed[0]['config']['weights']}.")
-            texts.append(accuracy_table(data, trials))
+            found = Accuracy(TASKS[data], trials)
+            texts += [found.table(), "\n".join(found.findings())]
             every += trials
         if every:
             texts.append(f"{origin(every)}.")
