@@ -40,6 +40,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.balancing_tables import Accuracy, cost_table
+from benchmarks.provenance import provenance
 from benchmarks.reproduction import note
 from benchmarks.trials import (
     Document,
@@ -193,7 +194,7 @@ def costs(
             text=True,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
         )
-        row: Record = {"name": name, "config": config}
+        row: Record = {"name": name, "config": config, **provenance()}
         if done.returncode == 0:
             row |= json.loads(done.stdout.splitlines()[-1])
         else:
@@ -277,6 +278,20 @@ def simulated_dataset(base: Document, work: pathlib.Path, size: str) -> pathlib.
     return dataset
 
 
+def accuracy_texts(data: str, trials: Sequence[Record], size: str) -> list[str]:
+    """What is told of one data set, paragraph by paragraph."""
+    texts = [f"#### Mean test AUC, {data}, {size}"]
+    if not trials:
+        return [*texts, "No trial."]
+    fixed = [t["balancer"]["config"] for t in trials if t["model"] == "Fixed"]
+    if fixed:
+        tuned = (f"{task} {weight:g}" for task, weight in fixed[0]["weights"].items())
+        texts.append(f"Fixed, tuned on the validation split: {', '.join(tuned)}.")
+    found = Accuracy(TASKS[data], trials)
+    texts += [found.table(), "\n".join(found.findings())]
+    return [*texts, f"{origin(trials)}."]
+
+
 def main() -> None:
     """Measures; prints the tables."""
     if sys.argv[1:2] == ["--alone"]:
@@ -291,7 +306,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     texts: list[str] = []
-    every: list[Record] = []
     with study(options, "balancing", intervals=False) as to:
         for folder in options.join:
             to.ledger.join(folder / "balancing.json")
@@ -306,17 +320,11 @@ def main() -> None:
                 raw = raw if raw.is_dir() else options.raw
                 dataset = make_dataset(base, data, raw, to.work)
             if part == "cost":
-                texts.append(cost_table(costs(to, options, base, dataset)))
+                rows = costs(to, options, base, dataset)
+                texts += ["#### Cost of a step", cost_table(rows), f"{origin(rows)}."]
                 continue
             trials = accuracy(to, options, data, base, dataset)
-            fixed = [t["balancer"] for t in trials if t["model"] == "Fixed"]
-            if fixed:
-                texts.append(f"Tuned: {fixed[0]['config']['weights']}.")
-            found = Accuracy(TASKS[data], trials)
-            texts += [found.table(), "\n".join(found.findings())]
-            every += trials
-        if every:
-            texts.append(f"{origin(every)}.")
+            texts += accuracy_texts(data, trials, "full" if options.full else "reduced")
         text = "\n\n".join(texts) + "\n"
         to.ledger.write(table=text)
     print(text, end="")
