@@ -127,6 +127,9 @@ class Accuracy:
                 low, high = t_interval(gains)
                 where = ahead if low > 0 else behind if high < 0 else level
                 where.append((statistics.mean(gains), name))
+            if not ahead + behind + level:
+                lines.append(f"- Against {control}: no second seed, no spread to tell.")
+                continue
             told = [
                 ", ".join(f"{name} ({gain:+.4f})" for gain, name in group) or "none"
                 for group in (sorted(ahead, reverse=True), sorted(behind))
