@@ -2,21 +2,26 @@
 
     python -m benchmarks.balancing --raw DIR --out DIR [--full] [--seeds N]
         [--parts cost kuairand simulated] [--balancers NAME ...] [--work DIR]
-        [--minutes N]
+        [--minutes N] [--join DIR ...]
 
 `cost`: KuaiRand's four tasks (click, long_view, like, profile_enter) in the shipped
 MMoE, batches of 1,024 in memory. Each balancer runs in a process of its own, which then
-trains the same model with Equal in turns of 20 steps: a ratio is of medians of the same
-process. Peak memory is that of the process before Equal joins it, less that of a
-process with Equal alone. Methods that can look at activations are measured both ways.
+trains the same model with Equal, step about: a ratio is of medians of the same process,
+by the clock and by processor time. The latter decides: on busy cores the clock tells
+more of the others. Peak memory is that of the process before Equal joins it, less that
+of a process with Equal alone. Methods that can look at activations are measured both
+ways.
 
 `kuairand`: mean test AUC of the four tasks, train 04-25..28, validation 04-29, test
 04-30, step chosen on the validation mean. `simulated`: click, like and buy of simulated
 logs, whose tastes partly conflict. The controls are Equal and Fixed with weights tuned
 on the validation split, one task's weight after another, by another seed.
 
-Reduced: at most 2 epochs, 1 seed. Full: epochs as shipped, 5 seeds. Figures are kept as
-they come, and a call with the same `--out` continues.
+Reduced: 2 epochs, histories of 10, 100,000 simulated rows in batches of 512, 1 seed.
+Full: epochs, histories and batches as shipped, 200,000 rows, 5 seeds. The cost is
+always that of the shipped model. Figures are kept as they come, and a call with the
+same `--out` continues; calls side by side need one each, and `--join` makes their
+trials one table.
 """
 
 from __future__ import annotations
@@ -31,10 +36,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.reproduction import note, plus_minus, t_interval
+from benchmarks.balancing_tables import Accuracy, cost_table
+from benchmarks.provenance import provenance
+from benchmarks.reproduction import note
 from benchmarks.trials import (
     Document,
     Record,
@@ -44,7 +51,6 @@ from benchmarks.trials import (
     origin,
     shipped,
     study,
-    table,
 )
 from pipeline import preprocess
 from tfmtl.adapters.simulate import simulate
@@ -55,19 +61,17 @@ TASKS = {
     "kuairand": ("click", "long_view", "like", "profile_enter"),
     "simulated": ("click", "like", "buy"),
 }
-ROWS = 200_000
-REDUCED_EPOCHS = 2
+ROWS = {"full": 200_000, "reduced": 100_000}
+REDUCED_EPOCHS, REDUCED_HISTORY = 2, 10
+REDUCED_BATCH = 512  # of simulated rows, so that 2 epochs are steps enough
 CONFIGS: dict[str, dict[str, Any]] = {
     "MetaBalance": {"target": "click"},
     "DWA": {"window": 50},
 }
 """What a balancer needs beside its defaults."""
-CONTROLS = ("Equal", "Fixed")
 FACTORS = (0.3, 3.0)
 TUNING_SEED = 100
-TURNS, STEPS, BATCHES = 7, 20, 8
-LIMITS = {"loss weighting": 1.15, "FAMO": 1.45, "GradNorm": 1.4}
-FULL_LIMIT, REPRESENTATION_LIMIT = 3.2, 1.5
+TURNS, BATCHES = 21, 8
 
 
 def base_document(data: str, full: bool) -> Document:
@@ -82,6 +86,11 @@ def base_document(data: str, full: bool) -> Document:
     document["training"] |= {"monitor": "mean/auc", "patience": 2}
     if not full:
         document["training"]["epochs"] = REDUCED_EPOCHS
+        if data == "simulated":
+            document["training"]["batch_size"] = REDUCED_BATCH
+        for feature in document["dataset"]["features"]:
+            if feature["kind"] == "sequence":
+                feature["max_length"] = min(feature["max_length"], REDUCED_HISTORY)
     return document
 
 
@@ -122,39 +131,43 @@ def measure_alone(file: pathlib.Path) -> None:
     asked = json.loads(file.read_text())
     dataset = pathlib.Path(asked["dataset"])
     manifest = read_dataset(dataset)
+    experiment = parse_experiment(asked["document"])
+    manifest = manifest.model_copy(update={"dataset": experiment.dataset})
+    reader = build.make_reader(experiment, manifest, dataset, "train", train=True)
+    taken = list(reader.epoch().take(BATCHES))
+    stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *taken)
+    batches = tf.data.Dataset.from_tensor_slices(stacked).repeat()
 
     def runner(document: Document) -> Any:
         experiment = parse_experiment(document)
-        narrowed = manifest.model_copy(update={"dataset": experiment.dataset})
-        reader = build.make_reader(experiment, narrowed, dataset, "train", train=True)
-        batches = list(reader.epoch().take(BATCHES))
-        data = tf.data.Dataset.from_generator(
-            lambda: iter(batches), output_signature=reader.epoch().element_spec
-        )
-        iterator = iter(data.cache().repeat())
-        model = build.make_model(experiment, narrowed, dataset)
+        iterator = iter(batches)
+        model = build.make_model(experiment, manifest, dataset)
         trainer = build.make_trainer(experiment, model, 1_000, 50)
 
-        def turn() -> float:
-            began = time.perf_counter()
-            sums = trainer.train_chunk(iterator, tf.constant(STEPS, tf.int64))
-            done = int(sums.steps)
-            return (time.perf_counter() - began) / done
+        def turn() -> tuple[float, float]:
+            began, spent = time.perf_counter(), time.process_time()
+            sums = trainer.train_chunk(iterator, tf.constant(1, tf.int64))
+            assert int(sums.steps) == 1  # waits for it
+            return time.perf_counter() - began, time.process_time() - spent
 
-        turn()
+        for _ in range(3):
+            turn()
         return turn
 
     own = runner(asked["document"])
-    own()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     equal = runner(with_balancer(asked["document"], "Equal", {}))
     pairs = [(own(), equal()) for _ in range(TURNS)]
-    mine, theirs = (statistics.median(p[i] for p in pairs) for i in (0, 1))
-    print(json.dumps({"ms": 1e3 * mine, "equal_ms": 1e3 * theirs, "peak_mib": peak}))
+    found = {"peak_mib": peak}
+    for which, name in enumerate(("ms", "equal_ms")):
+        for clock, kind in enumerate(("", "cpu_")):
+            seconds = statistics.median(p[which][clock] for p in pairs)
+            found[kind + name] = 1e3 * seconds
+    print(json.dumps(found))
 
 
 def costs(
-    options: argparse.Namespace, document: Document, dataset: pathlib.Path
+    to: Study, options: argparse.Namespace, document: Document, dataset: pathlib.Path
 ) -> list[Record]:
     """The cost of every variant; those measured before are kept."""
     file = options.out / "balancing_cost.json"
@@ -162,6 +175,8 @@ def costs(
     for name, config in variants(options.balancers or list(BALANCERS)):
         if any((r["name"], r["config"]) == (name, config) for r in rows):
             continue
+        if to.over:
+            break
         asked = options.out / "asked.json"
         atomic_write(
             asked,
@@ -179,7 +194,7 @@ def costs(
             text=True,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
         )
-        row: Record = {"name": name, "config": config}
+        row: Record = {"name": name, "config": config, **provenance()}
         if done.returncode == 0:
             row |= json.loads(done.stdout.splitlines()[-1])
         else:
@@ -188,35 +203,6 @@ def costs(
         rows.append(row)
         atomic_write(file, json.dumps(rows, indent=1))
     return rows
-
-
-def limit_of(row: Record) -> float | None:
-    """The promised ratio to Equal; None where none is promised."""
-    name, protocol = row["name"], BALANCERS[row["name"]].protocol
-    if name in LIMITS:
-        return LIMITS[name]
-    if protocol == "gradient weighting":
-        at_cut = row["config"].get("gradients") == "representation"
-        return REPRESENTATION_LIMIT if at_cut or name == "MGDA-UB" else FULL_LIMIT
-    return LIMITS.get(protocol)
-
-
-def cost_table(rows: Iterable[Record]) -> str:
-    """A line a variant."""
-    rows = list(rows)
-    peaks = [r["peak_mib"] for r in rows if r["name"] == "Equal" and "peak_mib" in r]
-    lines = []
-    for row in rows:
-        how = row["config"].get("gradients", "")
-        if "failed" in row:
-            lines.append([row["name"], how, row["failed"].replace("|", "\\|"), "", ""])
-            continue
-        ratio, limit = row["ms"] / row["equal_ms"], limit_of(row)
-        verdict = "-" if limit is None else f"{limit} {'' if ratio <= limit else '!'}"
-        more = f"{row['peak_mib'] - peaks[0]:+.0f}" if peaks else "-"
-        lines.append([row["name"], how, f"{ratio:.2f}", verdict.strip(), more])
-    head = ["balancer", "gradients", "step, times Equal's", "at most", "MiB more"]
-    return table(head, lines)
 
 
 # === Accuracy ===
@@ -279,58 +265,31 @@ def accuracy(
     return found
 
 
-def simulated_dataset(base: Document, work: pathlib.Path) -> pathlib.Path:
+def simulated_dataset(base: Document, work: pathlib.Path, size: str) -> pathlib.Path:
     """Simulated logs and their data set; those that are there are kept."""
     from tfmtl.schema.load import parse_experiment
 
-    logs, dataset = work / "balancing-logs", work / "balancing-simulated"
+    logs, dataset = work / f"balancing-logs-{size}", work / f"balancing-{size}"
     if not logs.exists():
-        simulate(logs, rows=ROWS, seed=1)
+        simulate(logs, rows=ROWS[size], seed=1)
     if not dataset.exists():
         pattern = str(logs / "logs" / "*.parquet")
         preprocess.run(parse_experiment(base), pattern, dataset)
     return dataset
 
 
-def accuracy_table(data: str, trials: Sequence[Record]) -> str:
-    """A line a balancer: mean AUC, gain over Equal seed by seed, each task's AUC."""
-    by_name: dict[str, dict[int, Record]] = {}
-    for trial in trials:
-        if "failed" not in trial:
-            by_name.setdefault(trial["model"], {})[trial["seed"]] = trial
-    equal = by_name.get("Equal", {})
-    lines = []
-    for name, runs in by_name.items():
-        gains = [
-            r["mean_task_auc"] - equal[s]["mean_task_auc"]
-            for s, r in runs.items()
-            if s in equal
-        ]
-        gain = f"{statistics.mean(gains):+.4f}" if gains and name != "Equal" else "-"
-        if len(gains) > 1 and name != "Equal":
-            low, high = t_interval(gains)
-            gain += f" ({low:+.4f} to {high:+.4f})"
-        lines.append(
-            [
-                name,
-                plus_minus([r["mean_task_auc"] for r in runs.values()]),
-                gain,
-                *(
-                    plus_minus([r["tasks"][t]["auc"] for r in runs.values()])
-                    for t in TASKS[data]
-                ),
-                str(len(runs)),
-            ]
-        )
-    lines += [
-        [t["model"], f"failed: {t['failed'][:120]}".replace("|", "\\|"), *[""] * 6][
-            : 4 + len(TASKS[data])
-        ]
-        for t in trials
-        if "failed" in t
-    ]
-    head = ["balancer", "mean AUC", "over Equal", *TASKS[data], "seeds"]
-    return table(head, lines)
+def accuracy_texts(data: str, trials: Sequence[Record], size: str) -> list[str]:
+    """What is told of one data set, paragraph by paragraph."""
+    texts = [f"#### Mean test AUC, {data}, {size}"]
+    if not trials:
+        return [*texts, "No trial."]
+    fixed = [t["balancer"]["config"] for t in trials if t["model"] == "Fixed"]
+    if fixed:
+        tuned = (f"{task} {weight:g}" for task, weight in fixed[0]["weights"].items())
+        texts.append(f"Fixed, tuned on the validation split: {', '.join(tuned)}.")
+    found = Accuracy(TASKS[data], trials)
+    texts += [found.table(), "\n".join(found.findings())]
+    return [*texts, f"{origin(trials)}."]
 
 
 def main() -> None:
@@ -342,30 +301,30 @@ def main() -> None:
     parts = ("cost", "kuairand", "simulated")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--balancers", nargs="+", choices=list(BALANCERS))
+    parser.add_argument(
+        "--join", nargs="+", type=pathlib.Path, default=[], help="other calls' --out"
+    )
     options = parser.parse_args()
     texts: list[str] = []
-    every: list[Record] = []
-    with study(options, "balancing") as to:
+    with study(options, "balancing", intervals=False) as to:
+        for folder in options.join:
+            to.ledger.join(folder / "balancing.json")
         for part in options.parts:
             data = "simulated" if part == "simulated" else "kuairand"
-            base = base_document(data, options.full)
+            base = base_document(data, options.full or part == "cost")
             if data == "simulated":
-                dataset = simulated_dataset(base, to.work)
+                size = "full" if options.full else "reduced"
+                dataset = simulated_dataset(base, to.work, size)
             else:
                 raw = options.raw / "kuairand-pure"
                 raw = raw if raw.is_dir() else options.raw
                 dataset = make_dataset(base, data, raw, to.work)
             if part == "cost":
-                texts.append(cost_table(costs(options, base, dataset)))
+                rows = costs(to, options, base, dataset)
+                texts += ["#### Cost of a step", cost_table(rows), f"{origin(rows)}."]
                 continue
             trials = accuracy(to, options, data, base, dataset)
-            fixed = [t["balancer"] for t in trials if t["model"] == "Fixed"]
-            if fixed:
-                texts.append(f"Tuned: {fixed[0]['config']['weights']}.")
-            texts.append(accuracy_table(data, trials))
-            every += trials
-        if every:
-            texts.append(f"{origin(every)}.")
+            texts += accuracy_texts(data, trials, "full" if options.full else "reduced")
         text = "\n\n".join(texts) + "\n"
         to.ledger.write(table=text)
     print(text, end="")

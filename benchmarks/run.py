@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.targets import (
+    BALANCING,
     Benchmark,
     Failed,
     Skipped,
@@ -55,6 +56,20 @@ FORM_SHARE = Target(
     "simulator: MMoE's share by that of the generator's form", 0.95, at_most=False
 )
 MEANS_SHARE = Target("simulator: smoothed means' share of the attainable gap", 0.5)
+
+_STEP = "a step with {}, times Equal's"
+BALANCERS = {
+    ("Uncertainty", ""): Target(
+        _STEP.format("Uncertainty"), BALANCING["loss weighting"]
+    ),
+    ("FAMO", ""): Target(_STEP.format("FAMO"), BALANCING["FAMO"]),
+    ("GradNorm", ""): Target(_STEP.format("GradNorm"), BALANCING["GradNorm"]),
+    ("PCGrad", ""): Target(_STEP.format("PCGrad"), BALANCING["full"]),
+    ("PCGrad", "representation"): Target(
+        _STEP.format("PCGrad at activations"), BALANCING["representation"]
+    ),
+}
+"""A balancer and its setting `gradients`, one of each kind that has a target."""
 
 SEEDS = {"kuairand": 5, "movielens-1m": 3, "movielens-1m-time": 3}
 ACCURACY = {
@@ -95,6 +110,11 @@ def benchmarks(
             some(_movielens, work, raw),
         ),
         Benchmark("the commands on KuaiRand", (CHAIN,), some(_chain, work, raw)),
+        Benchmark(
+            "balancers, MMoE on KuaiRand",
+            tuple(BALANCERS.values()),
+            some(_balancers, work, raw),
+        ),
     ]
     if tests:
         found.append(Benchmark("all tests", (TESTS,), _tests))
@@ -220,6 +240,26 @@ def _chain(work: pathlib.Path, raw: pathlib.Path | None) -> Mapping[str, float]:
     seconds = {line["command"]: line["seconds"] for line in json_lines(output)}
     sys.stdout.write("".join(f"   {n:<12}{s:>8.1f} s\n" for n, s in seconds.items()))
     return {CHAIN.name: seconds["total"]}
+
+
+def _balancers(work: pathlib.Path, raw: pathlib.Path | None) -> Mapping[str, float]:
+    source, out = data(raw, *KUAIRAND), work / "balancing"
+    kept = out / "balancing_cost.json"
+    kept.unlink(missing_ok=True)  # a call continues where an earlier one stopped
+    names = sorted({name for name, _ in BALANCERS})
+    where = ["--raw", str(source), "--work", str(work), "--out", str(out)]
+    python(
+        *("-m", "benchmarks.balancing", *where, "--parts", "cost"),
+        *("--balancers", *names),
+        limit=1800,
+    )
+    found = {}
+    # By processor time: on busy cores the clock tells more of the others.
+    for row in json.loads(kept.read_text()):
+        target = BALANCERS.get((row["name"], row["config"].get("gradients", "")))
+        if target is not None and "failed" not in row:
+            found[target.name] = row["cpu_ms"] / row["cpu_equal_ms"]
+    return found
 
 
 def _accuracy_name(name: str, task: str) -> str:

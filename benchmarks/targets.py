@@ -22,6 +22,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 State = Literal["pass", "missed", "measured", "failed", "skipped"]
 _SHOWN_LINES = 12
 
+BALANCING = {
+    "loss weighting": 1.15,
+    "FAMO": 1.45,
+    "GradNorm": 1.4,
+    "full": 3.2,
+    "representation": 1.5,
+}
+"""A step of a balancer by that of Equal at most: FAMO and GradNorm, other loss
+weightings, and gradient weightings by where they take their gradients."""
+
 
 class Failed(Exception):
     """The benchmark could not be carried out; the text says why."""

@@ -17,7 +17,6 @@ import gc
 import hashlib
 import json
 import pathlib
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from tfmtl.adapters import catalogue
 from tfmtl.files import atomic_write
 from tfmtl.models.cost import cost
 from tfmtl.schema.load import parse_experiment
+from tfmtl.training.loop import Interrupted
 from tfmtl.workflow.restore import restore
 
 Document = dict[str, Any]
@@ -111,6 +111,13 @@ class Ledger:
         self.trials.append(trial)
         self.write()
 
+    def join(self, file: pathlib.Path) -> None:
+        """Takes in another ledger's trials, but for those that are here already."""
+        for trial in Ledger(file).trials:
+            key = ("data", "settings", "seed")
+            if not any(all(t[k] == trial[k] for k in key) for t in self.trials):
+                self.trials.append(trial)
+
     def write(self, **more: Any) -> None:
         """Writes all trials, and whatever else the study wants to keep."""
         atomic_write(self.file, json.dumps({**more, "trials": self.trials}, indent=1))
@@ -124,11 +131,18 @@ class Study:
         ledger: Its trials.
         work: For runs.
         until: Monotonic time after which no trial begins; None is never.
+        intervals: Whether intervals over users are drawn for each test AUC.
     """
 
     ledger: Ledger
     work: pathlib.Path
     until: float | None = None
+    intervals: bool = True
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return self.until is not None and time.monotonic() > self.until
 
     def trial(
         self,
@@ -155,7 +169,7 @@ class Study:
         found = self.ledger.find(data, document, seed)
         if found is not None and "failed" not in found:
             return found
-        if self.until is not None and time.monotonic() > self.until:
+        if self.over:
             return found
         trial: Record = {
             "data": data,
@@ -167,7 +181,12 @@ class Study:
         }
         began = time.perf_counter()
         try:
-            trial |= _figures(document, dataset, self.work / "run", seed)
+            # A folder of this trial's own: calls side by side may share `work`.
+            with tempfile.TemporaryDirectory(dir=self.work) as folder:
+                run = pathlib.Path(folder) / "run"
+                trial |= _figures(document, dataset, run, seed, self.intervals)
+        except Interrupted:
+            raise
         except Exception as error:  # a table names every model that it was asked for
             trial["failed"] = f"{type(error).__name__}: {str(error)[:300]}"
         trial["seconds"] = round(time.perf_counter() - began, 1)
@@ -186,13 +205,17 @@ def _provenance() -> dict[str, Any]:
 
 
 def _figures(
-    document: Document, dataset: pathlib.Path, run: pathlib.Path, seed: int
+    document: Document,
+    dataset: pathlib.Path,
+    run: pathlib.Path,
+    seed: int,
+    intervals: bool,
 ) -> Record:
     """Trains, chooses on the validation split, reads the test split once."""
-    shutil.rmtree(run, ignore_errors=True)
     experiment = parse_experiment({**document, "seed": seed})
     result = workflow.train(experiment, dataset, run)
-    report = workflow.evaluate(run, "test")
+    resamples = {} if intervals else {"resamples": 0}
+    report = workflow.evaluate(run, "test", **resamples)
     price = cost(restore(run).model)
     return {
         "validation": result.value,
@@ -265,11 +288,13 @@ def arguments(description: str, seeds: str) -> argparse.ArgumentParser:
 
 
 @contextlib.contextmanager
-def study(options: argparse.Namespace, name: str) -> Iterator[Study]:
+def study(
+    options: argparse.Namespace, name: str, *, intervals: bool = True
+) -> Iterator[Study]:
     """A study with the options of `arguments`; its ledger is `<out>/<name>.json`."""
     options.out.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + 60 * options.minutes if options.minutes else None
     with tempfile.TemporaryDirectory() as passing:
         work = options.work or pathlib.Path(passing)
         work.mkdir(parents=True, exist_ok=True)
-        yield Study(Ledger(options.out / f"{name}.json"), work, until)
+        yield Study(Ledger(options.out / f"{name}.json"), work, until, intervals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import time
 
@@ -127,6 +128,34 @@ def test_real_data_come_from_where_one_says(tmp_path):
     assert f'make bench ARGS="--raw {tmp_path}"' in str(caught.value)
     with pytest.raises(Skipped, match="no folder of real data is given"):
         run.data(None, *run.KUAIRAND)
+
+
+def test_the_cost_of_balancers_is_that_of_this_call(tmp_path, monkeypatch):
+    (tmp_path / "kuairand-pure").mkdir()
+    kept = tmp_path / "balancing" / "balancing_cost.json"
+    kept.parent.mkdir()
+    kept.write_text("of an earlier call")
+
+    def fake(*arguments, limit):
+        assert not kept.exists()
+        rows = [
+            {"name": n, "config": c, "cpu_ms": ms, "cpu_equal_ms": 10.0}
+            for n, c, ms in [
+                ("FAMO", {}, 14.0),
+                ("PCGrad", {}, 30.0),
+                ("PCGrad", {"gradients": "representation"}, 12.0),
+            ]
+        ]
+        rows.append({"name": "GradNorm", "config": {}, "failed": "why"})
+        kept.write_text(json.dumps(rows))
+        return "", 1.0
+
+    monkeypatch.setattr(run, "python", fake)
+    assert run._balancers(tmp_path, tmp_path) == {
+        "a step with FAMO, times Equal's": 1.4,
+        "a step with PCGrad, times Equal's": 3.0,
+        "a step with PCGrad at activations, times Equal's": 1.2,
+    }
 
 
 @pytest.mark.parametrize("how", ["argument", "variable", "neither"])

@@ -44,6 +44,10 @@ def test_training_watches_what_the_report_measures(tmp_path: pathlib.Path) -> No
     ]
     assert len(values) == 3
     assert result.value == max(values) > min(values)
+    quick = workflow.evaluate(tmp_path / "run", "validation", resamples=0)
+    assert report["tasks"][output].pop("auc_ci") is not None
+    assert quick["tasks"][output].pop("auc_ci") is None
+    assert quick["tasks"][output]["auc"] == report["tasks"][output]["auc"]
 
 
 @pytest.mark.parametrize(
