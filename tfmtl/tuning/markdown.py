@@ -32,7 +32,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         for place in range(len(columns))
     ]
     lines = [
-        _line(columns),
+        _line([_cell(column) for column in columns]),
         _line(["---:" if number else "---" for number in right]),
         *(_line([_cell(value) for value in row]) for row in rows),
     ]

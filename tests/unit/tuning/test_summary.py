@@ -173,8 +173,8 @@ def test_a_search_without_a_usable_trial_has_a_report(record, tmp_path):
 
 
 def test_table_escapes_and_aligns():
-    assert table(["a", "b"], [["x|y", 1.5], [None, 2]]).splitlines() == [
-        "| a | b |",
+    assert table(["a|c", "b"], [["x|y", 1.5], [None, 2]]).splitlines() == [
+        "| a\\|c | b |",
         "| --- | ---: |",
         "| x\\|y | 1.5000 |",
         "| - | 2 |",
