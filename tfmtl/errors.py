@@ -12,6 +12,9 @@ class TfmtlError(Exception):
     """Base of every error the package raises on purpose; `exit_code` is the CLI's."""
 
     exit_code = 3
+    ag_pass_through = True
+    """To AutoGraph: leave it as it is. Else what is raised while a graph is traced
+    comes out as a StagingError, with a traceback for a message."""
 
 
 class ConfigError(TfmtlError):

@@ -198,19 +198,31 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number, code, told):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lost_ctrl_c_ends_the_command_at_the_next_step():
+@pytest.mark.parametrize(
+    ("number", "lost"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],
+)
+def test_a_lost_signal_ends_the_command_at_the_next_step(number, lost):
     def command():
         with console.progress(io.StringIO()) as listener:
             listener.stage("work", 2)
             # What the import of an extension module does to any exception.
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
+            with contextlib.suppress(lost):
+                signal.raise_signal(number)
             listener.advance()
             return 0
 
-    before = signal.getsignal(signal.SIGINT)
-    with errors.orderly_signals():
-        assert errors.run(command, debug=False) == errors.INTERRUPTED
-    assert signal.getsignal(signal.SIGINT) is before
-    with errors.orderly_signals():
-        errors.check_interrupted()  # The next command begins anew.
+    # Tests in the background of a shell have Ctrl-C ignored, which is then left so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with errors.orderly_signals():
+            try:
+                code = errors.run(command, debug=False)
+            except SystemExit as stop:
+                code = stop.code
+        assert code == 128 + number
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with errors.orderly_signals():
+            errors.check_signals()  # The next command begins anew.
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from tfmtl.cli.errors import check_interrupted
+from tfmtl.cli.errors import check_signals
 from tfmtl.progress import Listener
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class PlainProgress:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Ends the stage before and announces the next."""
-        check_interrupted()
+        check_signals()
         self._end(failed=False)
         self._name, self._total, self._done = name, total, 0
         self._begun = self._told = time.monotonic()
@@ -55,7 +55,7 @@ class PlainProgress:
 
     def advance(self, amount: int = 1) -> None:
         """Counts; tells where things stand every ten seconds."""
-        check_interrupted()
+        check_signals()
         self._done += amount
         if time.monotonic() - self._told >= _PLAIN_INTERVAL:
             self._told = time.monotonic()
@@ -110,13 +110,13 @@ class BarProgress:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Fills the bar before and begins the next."""
-        check_interrupted()
+        check_signals()
         self._end()
         self._task = self._bars.add_task(name, total=total)
 
     def advance(self, amount: int = 1) -> None:
         """Moves the bar."""
-        check_interrupted()
+        check_signals()
         if self._task is not None:
             self._bars.advance(self._task, amount)
 

@@ -18,8 +18,8 @@ FAILURE = 3
 INTERRUPTED = 128 + signal.SIGINT
 
 
-_interrupts: list[int] = []
-"""A number for each Ctrl-C since the command began."""
+_signals: list[int] = []
+"""The signals that came since the command began."""
 
 
 @contextlib.contextmanager
@@ -31,20 +31,17 @@ def orderly_signals() -> Iterator[None]:
     """
 
     def stop(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    def interrupt(number: int, _: object) -> None:
-        _interrupts.append(number)
-        raise KeyboardInterrupt
+        _signals.append(number)
+        check_signals()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _interrupts.clear()
+    _signals.clear()
     previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
     # A shell starts what runs in the background with Ctrl-C ignored: left so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        previous[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
@@ -52,8 +49,8 @@ def orderly_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def check_interrupted() -> None:
-    """Raises again if a Ctrl-C came and its exception was lost.
+def check_signals() -> None:
+    """Ends the command, once more, if a signal came and its exception was lost.
 
     An extension module that is being imported drops any exception which a signal raises
     between two lines of its initialisation (seen in NumPy's), and the command would go
@@ -61,8 +58,11 @@ def check_interrupted() -> None:
 
     Raises:
         KeyboardInterrupt: A Ctrl-C came since the command began.
+        SystemExit: A SIGTERM came.
     """
-    if _interrupts:
+    if signal.SIGTERM in _signals:
+        sys.exit(128 + signal.SIGTERM)
+    if _signals:
         raise KeyboardInterrupt
 
 
