@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,11 +85,15 @@ def check(experiment: Experiment) -> None:
     make_balancer(experiment)
 
 
-def check_tuning(experiment: Experiment) -> None:
-    """Checks what the schema cannot of a search: its controls, and every dimension.
+def check_tuning(
+    experiment: Experiment, also: Callable[[Experiment], None] | None = None
+) -> None:
+    """Checks what the schema cannot of a search: controls, rivals, every dimension.
 
     Args:
         experiment: With or without `tuning`.
+        also: Takes the experiments at the ends of the space too, and raises
+            ConfigError where there are no data for one.
 
     Raises:
         ConfigError: A control is no balancer, or a value of the space makes no
@@ -98,18 +102,28 @@ def check_tuning(experiment: Experiment) -> None:
     spec = experiment.tuning
     if spec is None:
         return
-    for number, name in enumerate(spec.controls):
-        control = ComponentSpec(class_name=name)
-        try:
-            make_balancer(experiment.model_copy(update={"balancer": control}))
-        except ConfigError as error:
-            raise ConfigError(
-                f"`tuning.controls` names {name!r}, which is no balancer with its own "
-                f"defaults: {' '.join(str(error).split())}",
-                [("tuning", "controls", number)],
-            ) from error
+    rivals = spec.rivals(experiment.dataset.task_names)
+    named = {("controls",): spec.controls, ("rival", "balancers"): rivals}
+    for place, names in named.items():
+        for number, name in enumerate(names):
+            control = ComponentSpec(class_name=name)
+            try:
+                make_balancer(experiment.model_copy(update={"balancer": control}))
+            except ConfigError as error:
+                raise ConfigError(
+                    f"`tuning.{'.'.join(place)}` names {name!r}, which is no balancer "
+                    f"with its own defaults: {' '.join(str(error).split())}",
+                    [("tuning", *place, number)],
+                ) from error
     document = experiment.model_dump(mode="json", by_alias=True)
-    Space(spec, document).check(lambda trial: check(parse_experiment(trial)))
+
+    def probe(trial: dict[str, Any]) -> None:
+        found = parse_experiment(trial)
+        check(found)
+        if also is not None:
+            also(found)
+
+    Space(spec, document).check(probe)
 
 
 def make_balancer(experiment: Experiment, steps_per_epoch: int = 1) -> Balancer:

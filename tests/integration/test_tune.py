@@ -71,6 +71,7 @@ def experiment(space: dict[str, Any] = SPACE, **tuning: Any) -> Experiment:
                 "space": space,
                 "max_trials": 3,
                 "controls": [],
+                "rival": {"trials": 0},
                 "seeds": 0,
                 **tuning,
             },
@@ -91,7 +92,7 @@ def test_a_search_and_the_next_one(
     asked = experiment(
         objective="click/auc",
         constraints=["like/auc >= baseline - 0.2"],
-        seeds=2,
+        seeds=1,
         top=1,
         controls=["Equal"],
     )
@@ -270,3 +271,75 @@ def test_killed_workers_and_a_killed_chief(
             if event["kind"] == "validation"
         ]
         assert steps == list(range(4, 61, 4))
+
+
+def test_values_that_change_the_records(
+    dataset: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Each trial trains on the data set that was made with its values."""
+    rows = {0.5: 100, 1.0: 200}
+    datasets = []
+    for rate, train in rows.items():
+        sampling = {"keep": ["click"], "rate": rate, "correction": "none"}
+        datasets.append(tmp_path / f"data-{rate}")
+        datasets[-1].mkdir()
+        counts = {"train": train, "validation": 200, "test": 100}
+        tiny_dataset(datasets[-1], counts, spec=tiny_spec(sampling=sampling))
+    path = "dataset.sampling.rate"
+    asked = experiment({path: {"type": "choice", "values": [0.5, 1.0]}}, oracle="grid")
+    asked = asked.model_copy(update={"dataset": tiny_spec(sampling=sampling)})
+    directory = tmp_path / "search"
+    report = workflow.tune(asked, datasets, directory)
+    assert report is not None and report["trials"]["finished"] == 2
+    steps = {r.values[path]: r.steps for r in read_records(directory)}
+    assert steps == {0.5: 2 * 100 // 50, 1.0: 2 * 200 // 50}
+    best = load_experiment(directory / "best.yaml")
+    assert best.dataset.sampling is not None
+    assert best.dataset.sampling.rate == report["winner"]["values"][path]
+    with pytest.raises(ConfigError, match=r"rate = 0\.5 .*no data set was made with"):
+        workflow.tune(asked, [datasets[1], dataset], tmp_path / "other")
+    other = tmp_path / "other-rows"
+    other.mkdir()
+    tiny_dataset(other, {"train": 50, "validation": 60, "test": 10})
+    with pytest.raises(ConfigError, match=r"other rows .*60 and 200"):
+        workflow.tune(asked, [datasets[0], other], tmp_path / "other")
+    with pytest.raises(ConfigError, match="same specification"):
+        workflow.tune(asked, [datasets[0], datasets[0]], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_rival_has_the_same_budget(
+    dataset: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    asked = experiment(
+        seeds=1,
+        top=1,
+        max_trials=2,
+        oracle="random",
+        rival={"balancers": ["PCGrad", "IMTL-G"]},
+    )
+    directory = tmp_path / "search"
+    report = workflow.tune(asked, dataset, directory)
+    assert report is not None
+    rivals = read_records(directory / "rival")
+    assert len(rivals) == len(read_records(directory)) == 2
+    assert {r.values["balancer.class"] for r in rivals} <= {"PCGrad", "IMTL-G"}
+    rate = "optimizers.default.learning_rate"
+    assert all(set(r.values) == {"balancer.class", rate} for r in rivals)
+    best = max(rivals, key=lambda r: r.metrics["mean/auc"])
+    label = f"{best.values['balancer.class']}, rival {best.trial}"
+    rows = {row["label"]: row for row in report["retrained"]}
+    assert rows[label]["trials"] == 2 and rows[label]["kind"] == "rival"
+    assert rows[label]["spent"] == sum(r.seconds for r in rivals)
+    # Seed by seed against the winner, on data that neither was chosen by.
+    assert report["rival"]["label"] == label
+    tuned = rows[report["winner"]["label"]]["test"]["mean/auc"]["by_seed"]
+    other = rows[label]["test"]["mean/auc"]["by_seed"]
+    ((seed, value),) = tuned.items()
+    told = report["rival"]["gain"]["test"]["mean/auc"]
+    assert told["mean"] == pytest.approx(value - other[seed]) and told["seeds"] == 1
+    assert "over the best gradient balancer" in (directory / "report.md").read_text()
+    # Nothing of it is run again.
+    before = contents(directory / "rival")
+    workflow.tune(asked, dataset, directory)
+    assert contents(directory / "rival") == before

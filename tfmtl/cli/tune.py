@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("experiment", type=IN_FILE, required=False)
-@click.option("--dataset", type=IN_FOLDER, help="What `preprocess` wrote.")
+@click.option(
+    "--dataset",
+    "datasets",
+    type=IN_FOLDER,
+    multiple=True,
+    help="What `preprocess` wrote; once for each value of what the space changes in "
+    "the records.",
+)
 @click.option(
     "--directory", type=OUT_FOLDER, required=True, help="Of the search, to write."
 )
@@ -67,7 +75,7 @@ if TYPE_CHECKING:
 @json_option
 def tune(
     experiment: pathlib.Path | None,
-    dataset: pathlib.Path | None,
+    datasets: tuple[pathlib.Path, ...],
     directory: pathlib.Path,
     max_trials: int | None,
     seeds: int | None,
@@ -92,7 +100,7 @@ def tune(
     if choose is not None:
         _choose(directory, choose, as_json)
         return
-    if experiment is None or dataset is None:
+    if experiment is None or not datasets:
         raise click.UsageError(
             "a search needs EXPERIMENT and --dataset; only --choose does without"
         )
@@ -106,10 +114,9 @@ def tune(
     with naming_lines(experiment, overrides):
         _search(
             spec,
-            dataset,
+            datasets,
             directory,
             workers,
-            _worker_command(dataset, directory),
             resume=resume,
             overwrite=overwrite,
             as_json=as_json,
@@ -131,24 +138,22 @@ def _with_budget(
     return load_experiment(path, [*overrides, *more]) if plain.tuning else plain
 
 
-def _worker_command(dataset: pathlib.Path, directory: pathlib.Path) -> list[str]:
-    """What a worker on this machine is started with: on the search's resolved file."""
-    command = [
-        sys.executable,
-        "-m",
-        "tfmtl",
-        "tune",
-        str(directory / "experiment.yaml"),
-    ]
-    return [*command, "--dataset", str(dataset), "--directory", str(directory)]
+def _worker_command(
+    datasets: Sequence[pathlib.Path], directory: pathlib.Path
+) -> list[str]:
+    """What a worker on this machine is started with: on a search's resolved file."""
+    file = directory / "experiment.yaml"
+    command = [sys.executable, "-m", "tfmtl", "tune", str(file)]
+    for dataset in datasets:
+        command += ["--dataset", str(dataset)]
+    return [*command, "--directory", str(directory)]
 
 
 def _search(
     experiment: Experiment,
-    dataset: pathlib.Path,
+    datasets: Sequence[pathlib.Path],
     directory: pathlib.Path,
     workers: int,
-    command: Sequence[str],
     *,
     resume: bool,
     overwrite: bool,
@@ -160,10 +165,10 @@ def _search(
     with progress() as listener:
         report = workflow.tune(
             experiment,
-            dataset,
+            datasets,
             directory,
             workers=workers,
-            worker_command=command,
+            worker_command=functools.partial(_worker_command, datasets),
             resume=resume,
             overwrite=overwrite,
             listener=listener,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -39,6 +39,9 @@ _FIXED = {
 """Part of an experiment to why it is not searched."""
 
 
+_TRIALS = 30
+
+
 class PruningSpec(Spec):
     """When a trial is stopped before its end."""
 
@@ -60,6 +63,33 @@ class HyperbandSpec(Spec):
     """How often the whole procedure is repeated."""
 
 
+class RivalSpec(Spec):
+    """The control of a tuned winner: a gradient balancer, tuned with the same budget.
+
+    A second search over the same space, but for the balancer and its settings, which
+    are the choice of one of `balancers`, each by its defaults. Its best trials are
+    trained again on the same seeds.
+    """
+
+    balancers: tuple[str, ...] = Field(
+        default=("Nash-MTL", "IMTL", "Aligned-MTL", "DB-MTL"), min_length=1
+    )
+    """Of which the best by validation is the rival. The default ones have no preference
+    to set and do not change with the scale of a loss."""
+    trials: int | None = Field(default=None, ge=0)
+    """As many as the search itself had where absent; 0: no rival. A trial with a
+    gradient balancer takes up to three times as long."""
+
+    @field_validator("balancers")
+    @classmethod
+    def _once(cls, balancers: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(balancers)) < len(balancers):
+            raise ValueError(
+                f"`rival.balancers` must be distinct. Received: {list(balancers)}"
+            )
+        return balancers
+
+
 class TuningSpec(Spec):
     """The search of `tfmtl tune`; every other command passes over it."""
 
@@ -76,8 +106,9 @@ class TuningSpec(Spec):
     constraints: tuple[str, ...] = ()
     """Bounds that the trials must keep: `like/auc >= 0.75`, or `like/auc >= baseline -
     0.001`, the baseline being the experiment as it is written."""
-    max_trials: int = Field(default=30, ge=1)
-    """Stop after so many trials."""
+    max_trials: int | None = Field(default=None, ge=1)
+    """Stop after so many trials; where absent after 30, but `grid` after all
+    combinations and `hyperband` after all brackets."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of the search; each trial trains with the experiment's own."""
     pruning: PruningSpec = PruningSpec()
@@ -92,10 +123,12 @@ class TuningSpec(Spec):
     seeds: int = Field(default=3, ge=0)
     """On so many seeds, and the controls too; with 0 nothing is trained again, and the
     winner is the best of the search, by one seed."""
-    controls: tuple[str, ...] = ("Equal", "Nash-MTL")
-    """Balancers that the winner is set beside, each with its own defaults. Nash-MTL is
-    the gradient balancer because its compromise has no preference to set and does not
-    change with the scale of a loss."""
+    controls: tuple[str, ...] = ("Equal",)
+    """Balancers that the winner is set beside, each with its own defaults and the
+    file's other settings."""
+    rival: RivalSpec = RivalSpec()
+    """The best gradient balancer, tuned with the same budget, that the winner is set
+    beside. None where the space itself chooses a balancer, and without `seeds`."""
 
     @field_validator("space", mode="before")
     @classmethod
@@ -188,6 +221,32 @@ class TuningSpec(Spec):
         return conditions(self.space, path)
 
     @property
+    def budget(self) -> int | None:
+        """The most trials; None: until the oracle has no more."""
+        if self.max_trials is None and self.oracle in ("random", "bayesian"):
+            return _TRIALS
+        return self.max_trials
+
+    def rivals(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """The gradient balancers to tune with the same budget; empty for none.
+
+        Args:
+            tasks: Of the experiment; where there is one, there is nothing to balance.
+        """
+        chosen = "balancer.class" in self.space
+        none = self.rival.trials == 0 or not self.seeds or chosen or len(tasks) < 2
+        return () if none else self.rival.balancers
+
+    @property
+    def record_paths(self) -> tuple[str, ...]:
+        """The dimensions that change the records, hence the data set."""
+        return tuple(
+            path
+            for path in self.space
+            if path.startswith("dataset.") and not model_only(path)
+        )
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """The metrics that are sought, one or several."""
         return (self.objective,) if isinstance(self.objective, str) else self.objective
@@ -217,11 +276,13 @@ class TuningSpec(Spec):
                     "objective",
                 )
         self._check_bounds(dataset, ranking)
-        for path in self.space:
-            if path.startswith("dataset.") and not model_only(path):
+        for path in self.record_paths:
+            dimension = self.space[path]
+            if isinstance(dimension, RangeDimension) and dimension.count is None:
                 raise Misplaced(
-                    f"{path!r} changes the records, and trials share one data set; "
-                    "preprocess again for each value, and search there",
+                    f"{path!r} changes the records: each value is a data set of its "
+                    "own. Name the values, `{type: choice, values: [...]}`, or give a "
+                    "`step`; preprocess each, and pass all of them with --dataset",
                     "space",
                     path,
                 )

@@ -138,6 +138,7 @@ def _retrained(document: Mapping[str, Any]) -> Iterator[str]:
                 ],
             )
             yield from _gains(document, split, names)
+            yield from _over_rival(document, split, names)
     yield "### What they cost"
     yield table(
         [
@@ -174,6 +175,24 @@ def _gains(
     yield table(
         ["", *names],
         [[_label(r), *(_gain(r["gain"][split].get(n)) for n in names)] for r in rows],
+    )
+
+
+def _over_rival(
+    document: Mapping[str, Any], split: str, names: Sequence[str]
+) -> Iterator[str]:
+    """What the winner has over the best gradient balancer."""
+    rival = document["rival"]
+    if rival is None or not rival["gain"][split]:
+        return
+    told = ", ".join(
+        f"`{n}` {_gain(rival['gain'][split][n])}"
+        for n in names
+        if n in rival["gain"][split]
+    )
+    yield (
+        f"Gain of the winner over the best gradient balancer, {rival['label']}, which "
+        f"{rival['trials']} trials were spent on: {told}."
     )
 
 

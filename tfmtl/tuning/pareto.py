@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfmtl.metrics.arrays import Floats
-from tfmtl.metrics.front import front
+from tfmtl.metrics.front import front, thinned
 from tfmtl.metrics.hypervolume import exclusive_volume, hypervolume
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.records import TrialRecord
@@ -59,6 +59,28 @@ def pareto_front(records: Sequence[TrialRecord], goal: Goal) -> list[TrialRecord
     if not kept:
         return []
     return [kept[row] for row in front(_gains(kept, goal))]
+
+
+def best_records(
+    records: Sequence[TrialRecord], goal: Goal, count: int
+) -> list[TrialRecord]:
+    """The trials that are worth other seeds.
+
+    Of trials of one experiment, which Hyperband has, the one that went furthest.
+
+    Args:
+        records: Of a search; what failed is left out.
+        goal: Its bounds are numbers.
+        count: The most.
+
+    Returns:
+        The best by score; of several objectives, points along the front.
+    """
+    rising = sorted(measured(records, goal), key=lambda r: r.steps)
+    own = list({record.experiment: record for record in rising}.values())
+    if len(goal.objectives) > 1 and (along := pareto_front(own, goal)):
+        return [along[i] for i in thinned(np.arange(len(along)), count)]
+    return sorted(own, key=lambda r: goal.score(r.metrics), reverse=True)[:count]
 
 
 def reference_point(records: Sequence[TrialRecord], goal: Goal) -> Floats:

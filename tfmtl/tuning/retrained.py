@@ -13,6 +13,7 @@ from scipy import stats
 from tfmtl.tuning.goals import Goal, Objective
 
 Split = Literal["validation", "test"]
+Kind = Literal["tuned", "control", "rival"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Retrained:
 
     Attributes:
         label: Such as `trial 0007`, `Equal`.
-        kind: A trial of the search, or a control.
-        trial: Of the search; None of a control.
+        kind: A trial of the search, a control, or a trial of the rival's search.
+        trial: Of the search; None of the others.
         runs: Of each seed that ended well.
         failed: Seed to what failed.
         trials: Trials that were spent to find it; None: all of the search's where
@@ -48,7 +49,7 @@ class Retrained:
     """
 
     label: str
-    kind: Literal["tuned", "control"]
+    kind: Kind
     trial: str | None
     runs: Sequence[SeedRun]
     failed: Mapping[int, str] = dataclasses.field(default_factory=dict)
@@ -113,15 +114,18 @@ def paired_gain(
     return Gain(mean, mean - float(half), mean + float(half), len(paired))
 
 
-def winner(retrained: Sequence[Retrained], goal: Goal) -> Retrained | None:
-    """The tuned one of the best score, which is that of its means over seeds.
+def winner(
+    retrained: Sequence[Retrained], goal: Goal, kind: Kind = "tuned"
+) -> Retrained | None:
+    """The one of a kind with the best score, which is that of its means over seeds.
 
     One seed lies: the trial that was best in the search is often the luckiest. Bounds
     count on the means too. One of which a seed failed comes after all that had none.
 
     Args:
-        retrained: Controls among them are passed over.
+        retrained: Of any kinds.
         goal: Its bounds are numbers.
+        kind: Others are passed over.
 
     Returns:
         The first of equal ones; None where none has all metrics of the goal.
@@ -129,7 +133,7 @@ def winner(retrained: Sequence[Retrained], goal: Goal) -> Retrained | None:
     scored = []
     for one in retrained:
         means = one.means()
-        if one.kind == "tuned" and set(goal.metrics) <= set(means):
+        if one.kind == kind and set(goal.metrics) <= set(means):
             scored.append((not one.failed, goal.score(means), one))
     if not scored:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +14,9 @@ import numpy as np
 
 from tfmtl.errors import ConfigError, Place
 from tfmtl.metrics.arrays import Floats
-from tfmtl.schema.dimension import RangeDimension
+from tfmtl.schema.dimension import DimensionSpec, RangeDimension
 from tfmtl.schema.document import set_value
-from tfmtl.schema.load import default_optimizers, parse_experiment
+from tfmtl.schema.load import default_optimizers
 from tfmtl.schema.tuning import WEIGHTS, TuningSpec
 from tfmtl.tuning.parameters import decode, encode, hyperparameters
 
@@ -140,35 +141,37 @@ class Space:
                     if beside and self.is_active(other, values):
                         values[other] = self.defaults[other]
                 yield path, value, values
+        yield from self._records_probed()
+
+    def _records_probed(self) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+        """Every combination of what changes the records: each is a data set."""
+        paths = [path for path in self.names if path in self.spec.record_paths]
+        least: dict[str, Any] = {}
+        for path in paths:
+            least |= self._least(path)
+        tried = [_all_values(self.spec.space[path]) for path in paths]
+        for chosen in itertools.product(*tried) if paths else ():
+            values = least | dict(zip(paths, chosen))
+            active = {p: v for p, v in values.items() if self.is_active(p, values)}
+            yield paths[-1], chosen[-1], active
 
     def check(self, parse: Callable[[dict[str, Any]], object]) -> None:
         """Tries each dimension before the first trial.
 
         Args:
             parse: Takes a trial's document and raises ConfigError where it is wrong:
-                the schema's check, and that of the classes' settings.
+                the schema's check, that of the classes' settings, and whether there
+                are data for it.
 
         Raises:
             ConfigError: A dimension leads to an experiment that there cannot be. It
                 names the dimension, the value and the rule; `places` has its place.
         """
-        records = None
         for path, value, values in self._probed():
             try:
-                document = self.apply(values)
-                parse(document)
+                parse(self.apply(values))
             except ConfigError as error:
                 raise self._refusal(error, path, value, values) from error
-            if path.startswith("dataset."):
-                if records is None:
-                    whole = parse_experiment({**self.document, "tuning": None})
-                    records = whole.dataset.records_part()
-                if parse_experiment(document).dataset.records_part() != records:
-                    raise ConfigError(
-                        f"`tuning.space`: {path} = {value!r} changes the records, and "
-                        "trials share one data set; preprocess again for each value",
-                        [("tuning", "space", path)],
-                    )
 
     def fingerprint(self) -> str:
         """SHA-256 of the space and the experiment, but for what trials share anyway.
@@ -238,6 +241,14 @@ class Space:
             f"`tuning.space`: {path} = {value!r} makes no experiment: {why}",
             [("tuning", "space", path)],
         )
+
+
+def _all_values(dimension: DimensionSpec) -> tuple[Any, ...]:
+    """Every value of a dimension, which has a step where it is a range."""
+    if isinstance(dimension, RangeDimension):
+        steps = range(dimension.count or 0)
+        return tuple(dimension.nearest(dimension.at(step)) for step in steps)
+    return dimension.ends
 
 
 def _same(path: str, place: Place) -> bool:

@@ -74,7 +74,8 @@ def summarize(
     Returns:
         `{"asked", "objectives", "bounds", "metrics", "trials": counts and seconds,
         "winner", "top": the best trials by score, "retrained": rows with mean, sd and
-        values over seeds, "gains_over", "front", "importance", "failed", "reused",
+        values over seeds, "rival": the best of the rivals and what the winner has over
+        it, "gains_over", "front", "importance", "failed", "reused",
         "records": all trials}`.
         Undefined numbers are None.
     """
@@ -93,6 +94,7 @@ def summarize(
         "retrained": [
             _row(one, records, fair, retrained, shown, control) for one in retrained
         ],
+        "rival": _rival(retrained, fair, shown),
         "gains_over": control if _control(retrained, control) is not None else None,
         "front": _front(records, goal, reference),
         "importance": _importance(importance),
@@ -178,6 +180,25 @@ def _winner(
         "keeps_bounds": goal.violation(metrics) == 0.0,
         "metrics": {name: metrics[name] for name in goal.metrics},
     }
+
+
+def _rival(
+    retrained: Sequence[Retrained], goal: Goal, shown: Sequence[str]
+) -> dict[str, Any] | None:
+    """The best of the rivals, chosen as the winner is, and the winner's gain over it.
+
+    None where one of the two is missing.
+    """
+    best, one = winner(retrained, goal, "rival"), winner(retrained, goal)
+    if best is None or one is None:
+        return None
+    gains: dict[str, dict[str, Any]] = {split: {} for split in _SPLITS}
+    for split in _SPLITS:
+        for name in shown:
+            gain = paired_gain(one, best, name, split)
+            if gain is not None:
+                gains[split][name] = dataclasses.asdict(gain)
+    return {"label": best.label, "trials": best.trials, "gain": gains}
 
 
 def _top(records: Sequence[TrialRecord], goal: Goal) -> list[dict[str, Any]]:

@@ -7,14 +7,15 @@ import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from tfmtl.files import atomic_write
 from tfmtl.progress import Listener
 from tfmtl.schema.experiment import ComponentSpec, Experiment
 from tfmtl.schema.manifest import read_dataset
 from tfmtl.training.loop import Interrupted
-from tfmtl.tuning.retrained import Retrained, SeedRun
+from tfmtl.tuning.retrained import Kind, Retrained, SeedRun
+from tfmtl.workflow.datasets import Datasets
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.session import Session
 from tfmtl.workflow.train import train
@@ -33,17 +34,21 @@ class Candidate:
 
     Attributes:
         label: In the report: `trial 0007`, `Equal`.
-        kind: `tuned` or `control`.
-        trial: The trial's name; None of a control.
+        kind: As of `Retrained`.
+        trial: The trial's name; None of what is no trial of this search.
         experiment: Of any seed.
         folder: For its runs, one folder a seed.
+        trials: That were spent to find it; None: all of the search's.
+        spent: Seconds of training of these trials.
     """
 
     label: str
-    kind: Literal["tuned", "control"]
+    kind: Kind
     trial: str | None
     experiment: Experiment
     folder: pathlib.Path
+    trials: int | None = None
+    spent: float | None = None
 
 
 def with_balancer(experiment: Experiment, name: str) -> Experiment:
@@ -55,7 +60,7 @@ def with_balancer(experiment: Experiment, name: str) -> Experiment:
 def train_again(
     candidates: Sequence[Candidate],
     seeds: Sequence[int],
-    dataset: pathlib.Path,
+    datasets: Datasets,
     session: Session,
     listener: Listener,
 ) -> list[Retrained]:
@@ -66,7 +71,7 @@ def train_again(
     Args:
         candidates: What is trained.
         seeds: Of the experiments.
-        dataset: The dataset directory.
+        datasets: That each takes its own of.
         session: Shared by the runs: all of a seed come before any of the next, so that
             those that differ in numbers alone share graphs.
         listener: Told about the progress.
@@ -81,6 +86,7 @@ def train_again(
         for candidate in candidates:
             run = candidate.folder / f"seed-{seed}"
             try:
+                dataset = datasets.path(candidate.experiment)
                 found = _one(candidate.experiment, seed, dataset, run, session)
                 runs[candidate.label].append(found)
             except Interrupted:
@@ -96,7 +102,8 @@ def train_again(
             trial=c.trial,
             runs=tuple(runs[c.label]),
             failed=failed[c.label],
-            trials=None if c.kind == "tuned" else 0,
+            trials=c.trials,
+            spent=c.spent,
         )
         for c in candidates
     ]

@@ -28,6 +28,7 @@ from tfmtl.tuning.records import (
     read_record,
     read_records,
 )
+from tfmtl.workflow.attempts import MOST_ATTEMPTS, Attempts
 from tfmtl.workflow.session import Session
 from tfmtl.workflow.train import train
 
@@ -36,10 +37,7 @@ PRUNED = "median"
 """Why a trial ended that the median rule stopped."""
 RUNG = "rung"
 """Why a trial ended that a search may go on with."""
-ATTEMPTS = "attempts"
 LOCK = "lock"
-MOST_ATTEMPTS = 3
-"""So often is a trial begun whose process ends without a word."""
 FAILURES = (
     TrainingError,
     ConfigError,
@@ -56,7 +54,7 @@ class Trials:
     Args:
         apply: Values by dotted path to the document of the trial's experiment.
         goal: Bounds are numbers.
-        dataset: The dataset directory.
+        dataset: Of an experiment, its dataset directory.
         directory: Of the search.
         rule: Prunes; None runs every trial to its end.
         worker: Who runs them.
@@ -67,7 +65,7 @@ class Trials:
         self,
         apply: Callable[[Mapping[str, Any]], dict[str, Any]],
         goal: Goal,
-        dataset: pathlib.Path,
+        dataset: Callable[[Experiment], pathlib.Path],
         directory: pathlib.Path,
         *,
         rule: MedianRule | None = None,
@@ -154,12 +152,15 @@ class Trials:
         seed = experiment.seed
         if run.exists() and not _is_of(run, identity):
             shutil.rmtree(run)
-            (self.folder(trial) / ATTEMPTS).unlink(missing_ok=True)
-        if self._count(trial, 1) >= MOST_ATTEMPTS and not RunDirectory(run).finished:
+            Attempts.forget(self.folder(trial))
+        attempts = Attempts(self.folder(trial))
+        if attempts.hopeless and not RunDirectory(run).finished:
             reason = (
-                f"its process was killed {MOST_ATTEMPTS} times; for memory, most likely"
+                f"its process was killed {MOST_ATTEMPTS} times between two "
+                "checkpoints; for memory, most likely"
             )
             return self._failed(trial, values, reason, seed, identity)
+        attempts.begin()
         if parent is not None and not run.exists():
             self._inherit(parent, run)
 
@@ -171,7 +172,7 @@ class Trials:
         try:
             result = train(
                 experiment,
-                self._dataset,
+                self._dataset(experiment),
                 run,
                 resume=True,
                 session=self._session,
@@ -184,7 +185,7 @@ class Trials:
             return self._failed(trial, values, reason, seed, identity)
         finally:
             # Only a process that is killed does not come here.
-            self._count(trial, -1)
+            attempts.end()
         missing = [m for m in self._goal.metrics if m not in result.metrics]
         if missing:
             reason = f"undefined on the validation split: {missing}"
@@ -248,14 +249,6 @@ class Trials:
         earlier.mkdir(exist_ok=True)
         taken = [int(p.name) for p in earlier.iterdir() if p.name.isdecimal()]
         folder.rename(earlier / f"{max(taken, default=-1) + 1:04d}")
-
-    def _count(self, trial: str, amount: int) -> int:
-        """How often a trial was begun before; adds to it."""
-        path = self.folder(trial) / ATTEMPTS
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = int(path.read_text() or 0) if path.exists() else 0
-        path.write_text(str(before + amount))
-        return before
 
     def _inherit(self, parent: str, run: pathlib.Path) -> None:
         """Copies a run to go on with it: from now on it is not finished."""

@@ -7,7 +7,8 @@ and tells the metrics. keras-tuner's environment variables say who is who:
     KERASTUNER_TUNER_ID                            `chief`, or a worker's own name
 
 A worker that dies holds its trial until one of the same name asks again, which then
-gets that trial back. On one machine the chief starts dead workers again itself.
+gets that trial back, or until `presence` finds it gone: then another gets it. On one
+machine the chief starts dead workers again itself.
 """
 
 from __future__ import annotations

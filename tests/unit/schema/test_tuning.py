@@ -43,9 +43,22 @@ def test_defaults(document):
     assert parse_experiment(document).tuning is None
     found = parsed(document)
     assert (found.oracle, found.objectives) == ("bayesian", ("mean/auc",))
-    assert (found.max_trials, found.seeds, found.top) == (30, 3, 3)
+    assert (found.budget, found.seeds, found.top) == (30, 3, 3)
+    assert parsed(document, oracle="hyperband").budget is None, "all brackets"
+    assert parsed(document, oracle="hyperband", max_trials=9).budget == 9
     assert found.space[BUY].scale == "log", "weights are searched as log-ratios"
     assert parsed(document, space={RATE: WEIGHT}).space[RATE].scale == "linear"
+
+
+def test_who_is_the_rival(document):
+    tasks = ("click", "buy")
+    found = parsed(document)
+    assert found.rivals(tasks) == found.rival.balancers != ()
+    assert found.rivals(tasks[:1]) == (), "nothing to balance"
+    assert parsed(document, seeds=0).rivals(tasks) == ()
+    assert parsed(document, rival={"trials": 0}).rivals(tasks) == ()
+    chosen = {"type": "choice", "values": ["Equal", "PCGrad"]}
+    assert parsed(document, space={"balancer.class": chosen}).rivals(tasks) == ()
 
 
 def test_a_resolved_file_is_the_same_search(document):
@@ -113,10 +126,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "monitor": (at("training.monitor", **CHOICE), "the same for all"),
     "evaluation": (at("evaluation.ranking.at", **CHOICE), "what is measured"),
     "export": (at("export.outputs", **CHOICE), "comes after training"),
-    "records": (at("dataset.sampling.keep", **FLOAT),
-                "trials share one data set; preprocess again"),
-    "records of a feature": (at("dataset.features.price.buckets", **INT),
-                             "preprocess again"),
+    "records": (at("dataset.sampling.rate", **FLOAT),
+                "each value is a data set of its own.*give a `step`"),
     "grid over a float": ({**GRID, **at(RATE, **FLOAT)}, "`oracle: grid` .*no `step`"),
     "grid over a log integer": ({**GRID, **at(RATE, **INT, scale="log")}, "no `step`"),
     "linear weight": (at(BUY, **WEIGHT, scale="linear"), "log-ratios"),

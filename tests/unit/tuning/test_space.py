@@ -316,12 +316,30 @@ def test_the_dimension_that_is_at_fault_is_blamed() -> None:
         space(lone).check(parse)
 
 
-def test_what_changes_the_records_is_refused() -> None:
-    """The schema refuses by name; the probes by what the records depend on."""
-    found = space({"dataset.features.price.transform": {"type": "choice", "values":
-                   ["none", "log1p"]}})  # fmt: skip
-    with pytest.raises(ConfigError, match=r"changes the records.*preprocess again"):
-        found.check(parse)
+def test_every_combination_of_what_changes_the_records_is_probed() -> None:
+    """Each is a data set that has to be there; of others the ends are enough."""
+    transform = "dataset.features.price.transform"
+    width = "dataset.features.price.buckets"
+    found = space(
+        {
+            transform: {"type": "choice", "values": ["none", "log1p"]},
+            width: {"type": "int", "min": 100, "max": 300, "step": 100},
+            RATE: {"type": "float", "min": 1e-3, "max": 0.1},
+        }
+    )
+    assert set(found.spec.record_paths) == {transform, width}
+    seen: list[tuple[Any, ...]] = []
+
+    def note(trial: dict[str, Any]) -> None:
+        price = next(f for f in trial["dataset"]["features"] if f["name"] == "price")
+        seen.append((price["transform"], price["buckets"]))
+        if seen[-1] == ("log1p", 200):
+            raise ConfigError("no data set")
+
+    with pytest.raises(ConfigError, match=r"buckets = 200 .*no data set"):
+        found.check(note)
+    every = {(kind, rows) for kind in ("none", "log1p") for rows in (100, 200)}
+    assert every <= set(seen)
 
 
 def test_the_fingerprint_is_of_what_is_searched() -> None:

@@ -17,8 +17,9 @@ from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles.pruning import MedianRule
 from tfmtl.tuning.records import read_record, read_records
 from tfmtl.workflow import trials as module
+from tfmtl.workflow.attempts import MOST_ATTEMPTS, Attempts
 from tfmtl.workflow.train import TrainResult
-from tfmtl.workflow.trials import MOST_ATTEMPTS, Trials
+from tfmtl.workflow.trials import Trials
 
 GOAL = Goal.parse(["click/auc"], [])
 BASE = Experiment.model_validate(
@@ -72,7 +73,7 @@ def made(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(*scores: list[float] | Exception, **settings: Any) -> Any:
         trained = Trained(*scores)
         monkeypatch.setattr(module, "train", trained)
-        return Trials(apply, GOAL, tmp_path, tmp_path, **settings), trained
+        return Trials(apply, GOAL, lambda _: tmp_path, tmp_path, **settings), trained
 
     return make
 
@@ -123,15 +124,28 @@ def test_processes_that_die_without_a_word(made: Any) -> None:
     for _ in stops:  # It could say that it stopped: these do not count.
         with pytest.raises(Interrupted):
             trials.run("0000", {"rate": 0.1})
-    attempts = trials.folder("0000") / module.ATTEMPTS
-    assert attempts.read_text() == "0"
-    attempts.write_text(str(MOST_ATTEMPTS - 1))
+    folder = trials.folder("0000")
+    for _ in range(MOST_ATTEMPTS - 1):
+        Attempts(folder).begin()
     assert trials.run("0000", {"rate": 0.1}).status == "finished"
-    trials.folder("0001").mkdir()
-    (trials.folder("0001") / module.ATTEMPTS).write_text(str(MOST_ATTEMPTS))
+    for _ in range(MOST_ATTEMPTS):
+        Attempts(trials.folder("0001")).begin()
     record = trials.run("0001", {"rate": 0.2})
     assert record.status == "failed" and "memory" in record.reason
     assert len(trained.runs) == len(stops) + 1
+
+
+def test_kills_count_between_two_checkpoints(tmp_path: pathlib.Path) -> None:
+    for step in (10, 30, 20):
+        for _ in range(MOST_ATTEMPTS):
+            assert not Attempts(tmp_path).hopeless
+            Attempts(tmp_path).begin()
+        assert Attempts(tmp_path).hopeless
+        # It came further: not the same place that kills it.
+        (tmp_path / f"run/checkpoints/step-{step:010d}").mkdir(parents=True)
+        assert Attempts(tmp_path).hopeless == (step == 20)
+    Attempts.forget(tmp_path)
+    assert not Attempts(tmp_path).hopeless
 
 
 def test_a_name_that_an_earlier_search_used(made: Any, tmp_path: pathlib.Path) -> None:
