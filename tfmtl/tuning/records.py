@@ -14,12 +14,14 @@ DIRECTORY/best.yaml, trials.parquet, report.json, report.md, plots/*.png
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any, Literal
 
 from tfmtl.errors import DataError
 from tfmtl.files import atomic_write
+from tfmtl.schema.experiment import Experiment
 
 TRIALS = "trials"
 EARLIER = "earlier"
@@ -46,6 +48,7 @@ class TrialRecord:
         experiment: Hash of the trial's resolved experiment.
         reused: The trial whose run this one has, where an equal one was finished.
         worker: That ran it.
+        epochs: What it was to be trained until; None: to the end.
     """
 
     trial: str
@@ -60,6 +63,7 @@ class TrialRecord:
     experiment: str
     reused: str | None = None
     worker: str = "tuner0"
+    epochs: int | None = None
 
     @property
     def usable(self) -> bool:
@@ -97,3 +101,10 @@ def read_records(directory: pathlib.Path, part: str = TRIALS) -> list[TrialRecor
     folders = sorted((directory / part).glob("*/"))
     found = [read_record(folder) for folder in folders]
     return [record for record in found if record is not None]
+
+
+def hash_of(experiment: Experiment) -> str:
+    """Of everything that an experiment says."""
+    document = experiment.model_dump(mode="json", by_alias=True)
+    text = json.dumps(document, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -96,14 +96,15 @@ def tune(
         work(search)
         return None
     _check(search)
-    search.directory.begin(
-        experiment,
-        search.identity(),
-        search.listener,
-        resume=resume,
-        overwrite=overwrite,
-    )
     try:
+        search.directory.check_free()
+        search.directory.begin(
+            experiment,
+            search.identity(),
+            search.listener,
+            resume=resume,
+            overwrite=overwrite,
+        )
         with locked(search.path / LOCK, wait=False):
             goal = _resolved(search)
             for bound in goal.bounds:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl.errors import ConfigError, DataError
-from tfmtl.files import atomic_write, check_target
+from tfmtl.files import atomic_write, check_target, locked
 from tfmtl.progress import Listener
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.load import dump_experiment
@@ -48,6 +48,16 @@ class SearchDirectory:
     def ready(self) -> bool:
         """Whether the chief knows what the bounds are."""
         return self.exists and bool(self.asked().get("ready"))
+
+    def check_free(self) -> None:
+        """Refuses a folder that a process is searching in, before it is changed.
+
+        Raises:
+            BlockingIOError: There is one.
+        """
+        if (self.path / LOCK).exists():
+            with locked(self.path / LOCK, wait=False):
+                pass
 
     def asked(self) -> dict[str, Any]:
         """What `search.json` holds.

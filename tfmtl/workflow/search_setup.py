@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from tfmtl.progress import Listener
 from tfmtl.schema.experiment import Experiment
@@ -21,7 +21,7 @@ from tfmtl.workflow.search_directory import SearchDirectory
 from tfmtl.workflow.session import Session
 from tfmtl.workflow.trials import Trials
 from tfmtl.workflow.tuner import Tuner
-from tfmtl.workflow.workers import NAME
+from tfmtl.workflow.workers import NAME, Role
 
 _ORACLE_PARTS = (
     "oracle",
@@ -44,7 +44,7 @@ class Processes:
         command: Search directory to the command of one worker.
     """
 
-    part: Literal["alone", "chief", "worker"] = "alone"
+    part: Role = "alone"
     workers: int = 1
     command: Callable[[pathlib.Path], Sequence[str]] | None = None
 

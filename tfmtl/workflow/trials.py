@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -25,6 +25,7 @@ from tfmtl.tuning.records import (
     TRIALS,
     Status,
     TrialRecord,
+    hash_of,
     read_record,
     read_records,
 )
@@ -97,8 +98,8 @@ class Trials:
         Args:
             trial: Its name.
             values: By dotted path.
-            epochs: Train until so many are done in all, however many the experiment
-                has (its schedules are planned for those); None is to the end.
+            epochs: Train until so many are done in all, where the experiment has more
+                (its schedules are planned for those); None is to the end.
             parent: Trial to go on from, of the same values, that did fewer epochs.
 
         Returns:
@@ -107,19 +108,17 @@ class Trials:
         Raises:
             Interrupted: A signal came; the trial goes on when it is run again.
         """
-        folder = self.folder(trial)
-        record = read_record(folder)
-        if record is not None:
-            if json.dumps(record.values) == json.dumps(dict(values)):
-                return record
-            self._set_aside(folder)
+        folder, written = self.folder(trial), dict(values)
         began = time.monotonic()
-        written = dict(values)
         try:
             experiment = parse_experiment(self._apply(values), f"trial {trial}")
         except ConfigError as error:
-            record = self._failed(trial, written, str(error), 0, "")
-            record.write(folder)
+            return self._known(folder, written, None) or self._written(
+                self._failed(trial, written, str(error), 0, "")
+            )
+        if epochs is not None and epochs >= experiment.training.epochs:
+            epochs = None
+        if record := self._known(folder, written, epochs):
             return record
         identity = hash_of(experiment)
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,10 +131,28 @@ class Trials:
                 record = self._train(
                     trial, written, experiment, identity, epochs, parent, began
                 )
-            record.write(folder)
+                record = dataclasses.replace(record, epochs=epochs)
+            self._written(record)
         if self._session.signal is not None:
             # It came when nothing was left to stop: not for this trial, but for all.
             signal.raise_signal(self._session.signal)
+        return record
+
+    def _known(
+        self, folder: pathlib.Path, values: dict[str, Any], epochs: int | None
+    ) -> TrialRecord | None:
+        """The record of a trial that is over; another trial's is moved away."""
+        record = read_record(folder)
+        if record is None:
+            return None
+        same = json.dumps(record.values) == json.dumps(values)
+        if same and (record.epochs == epochs or not record.usable):
+            return record
+        self._set_aside(folder)
+        return None
+
+    def _written(self, record: TrialRecord) -> TrialRecord:
+        record.write(self.folder(record.trial))
         return record
 
     def _train(
@@ -214,15 +231,14 @@ class Trials:
             same = other.experiment == identity and other.status == "finished"
             if same and other.reason != RUNG and other.trial != trial:
                 origin = other.reused or other.trial
-                return TrialRecord(
-                    **{
-                        **vars(other),
-                        "trial": trial,
-                        "values": values,
-                        "seconds": 0.0,
-                        "reused": origin,
-                        "worker": self._worker,
-                    }
+                return dataclasses.replace(
+                    other,
+                    trial=trial,
+                    values=values,
+                    seconds=0.0,
+                    reused=origin,
+                    worker=self._worker,
+                    epochs=None,
                 )
         return None
 
@@ -282,10 +298,3 @@ def _is_of(run: pathlib.Path, identity: str) -> bool:
         return hash_of(RunDirectory(run).experiment()) == identity
     except DataError:
         return False
-
-
-def hash_of(experiment: Experiment) -> str:
-    """Of everything that an experiment says."""
-    document = experiment.model_dump(mode="json", by_alias=True)
-    text = json.dumps(document, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

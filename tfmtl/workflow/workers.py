@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 from keras_tuner.src import protos
@@ -39,13 +39,14 @@ IP, PORT, NAME = (
     "KERASTUNER_TUNER_ID",
 )
 CHIEF = "chief"
+Role = Literal["alone", "chief", "worker"]
 LOGS = "workers"
 _POLL_SECONDS = 0.2
 _MOST_DEATHS = 8
 """So often is a worker started again while no trial of the search ends."""
 
 
-def role() -> str:
+def role() -> Role:
     """`alone`, `chief` or `worker`, by keras-tuner's environment variables.
 
     Raises:

@@ -30,6 +30,8 @@ BASE = Experiment.model_validate(
     }
 ).model_dump(mode="json", by_alias=True)
 
+EPOCHS = BASE["training"]["epochs"]
+
 
 def apply(values: Any) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(json.dumps(BASE))
@@ -166,6 +168,18 @@ def test_a_name_that_an_earlier_search_used(made: Any, tmp_path: pathlib.Path) -
     assert not (trials.folder("0002") / "run" / "run.json").exists()
 
 
+def test_a_rung_of_another_length_is_another_trial(made: Any) -> None:
+    """Another search's brackets may give the same values fewer epochs."""
+    trials, trained = made([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.5, 0.6, 0.7, 0.8])
+    assert trials.run("0000", {"rate": 0.1}, epochs=1).steps == 1
+    assert trials.run("0000", {"rate": 0.1}, epochs=2).steps == 2
+    # As many as the experiment has are all of them: equal to a trial without rungs.
+    whole = trials.run("0000", {"rate": 0.1}, epochs=EPOCHS)
+    assert (whole.reason, whole.steps, whole.epochs) == ("epochs", 4, None)
+    assert trials.run("0001", {"rate": 0.1}).reused == "0000"
+    assert len(trained.runs) == 3
+
+
 def test_the_median_rule_ends_a_trial(made: Any) -> None:
     good = [[0.7, 0.8], [0.6, 0.9]]
     rule = MedianRule(warmup_evaluations=1, least_trials=2)
@@ -184,6 +198,7 @@ def test_a_rung(made: Any, tmp_path: pathlib.Path) -> None:
     trials, trained = made([0.5, 0.6, 0.7], [0.7, 0.8])
     first = trials.run("0000", {"rate": 0.1}, epochs=2)
     assert (first.reason, first.steps) == ("rung", 2)
+    assert trials.run("0000", {"rate": 0.1}, epochs=2) == first
     second = trials.run("0001", {"rate": 0.1}, epochs=9, parent="0000")
     assert (second.reason, second.reused) == ("epochs", None)
     # The run was copied, its result apart, and was gone on with.
