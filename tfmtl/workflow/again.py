@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +15,13 @@ from tfmtl.progress import Listener
 from tfmtl.schema.experiment import ComponentSpec, Experiment
 from tfmtl.schema.manifest import read_dataset
 from tfmtl.training.loop import Interrupted
+from tfmtl.tuning.records import hash_of
 from tfmtl.tuning.retrained import Kind, Retrained, SeedRun
 from tfmtl.workflow.datasets import Datasets
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.session import Session
 from tfmtl.workflow.train import train
-from tfmtl.workflow.trials import FAILURES
+from tfmtl.workflow.trials import FAILURES, is_of
 
 SEEDS = "seeds"
 CONTROLS = "controls"
@@ -118,6 +120,9 @@ def _one(
 ) -> SeedRun:
     began = time.monotonic()
     asked = experiment.model_copy(update={"seed": seed})
+    if run.exists() and not is_of(run, hash_of(asked)):
+        # Of a trial that had this name in an earlier search.
+        shutil.rmtree(run)
     result = train(asked, dataset, run, resume=True, session=session)
     seconds = time.monotonic() - began
     file = run / SEED

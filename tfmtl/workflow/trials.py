@@ -167,7 +167,7 @@ class Trials:
     ) -> TrialRecord:
         run = self.folder(trial) / RUN
         seed = experiment.seed
-        if run.exists() and not _is_of(run, identity):
+        if run.exists() and not is_of(run, identity):
             shutil.rmtree(run)
             Attempts.forget(self.folder(trial))
         attempts = Attempts(self.folder(trial))
@@ -292,7 +292,7 @@ class Trials:
         return [self._goal.score(metrics) for metrics in known]
 
 
-def _is_of(run: pathlib.Path, identity: str) -> bool:
+def is_of(run: pathlib.Path, identity: str) -> bool:
     """Whether a run directory is of an experiment."""
     try:
         return hash_of(RunDirectory(run).experiment()) == identity
