@@ -139,6 +139,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                      "stops trials itself"),
     "no bound": ({"constraints": ["buy/auc > 1"]}, "must be a metric and a bound"),
     "unknown bound": ({"constraints": ["buy/auk >= 1"]}, "`tuning.constraints` must"),
+    "bound with spaces": ({"constraints": ["buy auc >= 0.5"]},
+                          "`tuning.constraints` must be task/metric.*.buy auc."),
+    "two bounds in one": ({"constraints": ["buy/auc >= 0.5 >= 0.4"]},
+                          "`tuning.constraints` must be task/metric"),
+    "space in a bound": ({"constraints": ["buy /auc >= 0.5"]},
+                         "`tuning.constraints` must be task/metric"),
     "auc above 1": ({"constraints": ["buy/auc >= 1.5"]}, "lies between 0 and 1"),
     "auc below 0": ({"constraints": ["buy/auc <= -0.1"]}, "lies between 0 and 1"),
     "logloss below 0": ({"constraints": ["buy/logloss <= -1"]}, "never below 0"),
@@ -173,6 +179,8 @@ def test_what_is_allowed(document):
     parsed(document, space={"dataset.tasks.buy.loss.gamma": FLOAT})
     parsed(document, constraints=["buy/auc >= 0.7", "buy/auc <= 0.7"])
     parsed(document, constraints=["buy/auc >= 0.8", "buy/auc <= baseline - 0.1"])
+    document["dataset"]["scenario"]["values"].append("new users")
+    parsed(document, constraints=["buy@new users/auc >= baseline - 1e-3"])
     parsed(document, objective=["click@home/auc", "stay/rmse", "mean/logloss"])
     document["training"] = {"monitor": "buy/ndcg@5"}
     assert parsed(document, objective="buy/ndcg@5").objectives == ("buy/ndcg@5",)
