@@ -36,33 +36,42 @@ from tfmtl.tuning.records import TrialRecord
 OVER = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 
 
-def objective() -> keras_tuner.Objective:
-    """What keras-tuner takes for the objective: `Goal.score`, reported as `score`."""
-    return keras_tuner.Objective(outcomes.SCORE, "max")
-
-
 class DurableOracle(keras_tuner.Oracle):
     """The part that all oracles share; beside one of keras-tuner's as a first base.
 
-    A class with it calls `settle` at the end of its `__init__`.
+    What keras-tuner takes for the objective is `Goal.score`, reported as `score`.
 
-    Attributes:
-        goal: What `score` is computed by.
+    Args:
+        hyperparameters: The space.
+        goal: What `score` is computed by; bounds are numbers.
+        max_trials: Trials in all; None: as many as there are.
+        seed: From 0. keras-tuner's n-th draw is `Random(seed + n)`, so neighbouring
+            seeds would give one sequence, shifted; they are set far apart here, and 0
+            is a seed too.
+        settings: What keras-tuner's own class takes beside.
+
+    Raises:
+        ConfigError: A bound is still relative to a baseline.
     """
 
-    goal: Goal
     # keras-tuner's: tuner -> trial.
     ongoing_trials: dict[str, Trial]
 
-    def settle(self, goal: Goal, seed: int) -> None:
-        """Takes the goal and the seed.
-
-        keras-tuner's n-th draw is `Random(seed + n)`, so neighbouring seeds would give
-        one sequence, shifted; they are set far apart here, and 0 is a seed too.
-
-        Raises:
-            ConfigError: A bound is still relative to a baseline.
-        """
+    def __init__(
+        self,
+        hyperparameters: keras_tuner.HyperParameters,
+        goal: Goal,
+        *,
+        max_trials: int | None,
+        seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            objective=keras_tuner.Objective(outcomes.SCORE, "max"),
+            hyperparameters=hyperparameters,
+            allow_new_entries=False,
+            **settings,
+        )
         relative = [str(bound) for bound in goal.bounds if bound.relative]
         if relative:
             raise ConfigError(
@@ -70,6 +79,8 @@ class DurableOracle(keras_tuner.Oracle):
                 f"Received: {relative}"
             )
         self.goal = goal
+        # No argument above, since keras-tuner's Hyperband takes none.
+        self.max_trials = max_trials
         self.seed = seed
         self._seed_state = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self._max_collisions = 1000
