@@ -59,10 +59,6 @@ class DimensionSpec(Spec):
         """The values that show whether all of them are legal."""
         raise NotImplementedError
 
-    def unit(self, value: Any) -> float:
-        """Where a value lies, from 0 to 1."""
-        raise NotImplementedError
-
 
 class RangeDimension(DimensionSpec):
     """Numbers from `min` to `max`; the subclasses say of which type."""
@@ -120,12 +116,6 @@ class RangeDimension(DimensionSpec):
     def ends(self) -> tuple[Any, ...]:
         low, high = self.range
         return self.nearest(low), self.nearest(high)
-
-    def unit(self, value: Any) -> float:
-        low, high = self.range
-        if self.spacing[0]:
-            return math.log(value / low) / math.log(high / low)
-        return float((value - low) / (high - low))
 
     def _check(self, scale: str, given: float | None) -> None:
         """Refuses an empty range, and steps that lead nowhere."""
@@ -284,9 +274,6 @@ class ChoiceDimension(DimensionSpec):
     def ends(self) -> tuple[Any, ...]:
         return self.values
 
-    def unit(self, value: Any) -> float:
-        return (self.position(value) or 0) / (len(self.values) - 1)
-
 
 class BooleanDimension(DimensionSpec):
     """`true` or `false`."""
@@ -303,9 +290,6 @@ class BooleanDimension(DimensionSpec):
     @property
     def ends(self) -> tuple[Any, ...]:
         return False, True
-
-    def unit(self, value: Any) -> float:
-        return float(value)
 
 
 Dimension = Annotated[

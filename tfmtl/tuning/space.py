@@ -5,14 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfmtl.errors import ConfigError, Place
-from tfmtl.metrics.arrays import Floats
 from tfmtl.schema.dimension import RangeDimension
 from tfmtl.schema.document import set_value
 from tfmtl.schema.load import default_optimizers, parse_experiment
@@ -180,18 +176,6 @@ class Space:
         rest = {k: v for k, v in self.document.items() if k not in _NOT_TRAINED}
         text = json.dumps([space, rest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def vector(self, values: Mapping[str, Any]) -> Floats:
-        """Where values lie in the space, [D] in the order of `names`.
-
-        0 to 1 from a range's `min` to its `max`, on its scale, and from a choice's
-        first value to its last; NaN where a dimension is not active.
-        """
-        unit = [
-            self.spec.space[path].unit(values[path]) if path in values else math.nan
-            for path in self.names
-        ]
-        return np.array(unit, dtype=np.float64)
 
     def _default(self, path: str) -> Any:
         dimension = self.spec.space[path]

@@ -253,13 +253,10 @@ def test_stepped_numbers():
     assert FloatDimension(min=1e-3, max=10, scale="log").middle == pytest.approx(0.1)
 
 
-def test_units_lie_between_0_and_1():
-    log = FloatDimension(min=0.1, max=10, scale="log")
-    assert [log.unit(v) for v in (0.1, 1, 10)] == pytest.approx([0, 0.5, 1])
-    assert IntDimension(min=2, max=6).unit(3) == 0.25
+def test_choices_of_numbers_texts_and_booleans():
     mixed = ChoiceDimension(values=(None, 1, 2.5))
     assert mixed.values == (None, 1.0, 2.5)
-    assert [mixed.unit(v) for v in mixed.values] == [0, 0.5, 1]
+    assert [mixed.position(v) for v in (None, 1, 2.5, 3)] == [0, 1, 2, None]
     assert mixed.has(1) and not mixed.has("1") and not mixed.has(True)
     booleans = ChoiceDimension(values=(True, False))
     assert booleans.has(True) and not booleans.has(1)
