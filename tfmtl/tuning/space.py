@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfmtl.errors import ConfigError, Place
-from tfmtl.schema.dimension import RangeDimension
 from tfmtl.schema.document import set_value
 from tfmtl.schema.load import default_optimizers, parse_experiment
+from tfmtl.schema.ranges import RangeDimension
 from tfmtl.schema.tuning import WEIGHTS, TuningSpec
 from tfmtl.tuning.parameters import decode, encode, hyperparameters
 

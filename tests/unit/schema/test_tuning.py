@@ -11,12 +11,6 @@ import yaml
 
 from tfmtl.errors import ConfigError
 from tfmtl.schema.dataset import model_only
-from tfmtl.schema.dimension import (
-    ChoiceDimension,
-    FloatDimension,
-    IntDimension,
-    Misplaced,
-)
 from tfmtl.schema.document import Loader
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.load import dump_experiment, parse_experiment
@@ -234,39 +228,6 @@ def test_a_rule_of_the_space_names_the_key(document):
     with pytest.raises(ConfigError) as caught:
         parsed(document, constraints=["buy/auc >= 0.1", "buy/auc >= 2"])
     assert caught.value.places == (("tuning", "constraints", 1),)
-
-
-def test_stepped_numbers():
-    tenths = FloatDimension(min=0, max=1, step=0.1)
-    assert [tenths.at(i) for i in range(tenths.count or 0)] == [
-        0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
-    ]  # fmt: skip
-    assert (tenths.nearest(0.26), tenths.nearest(7), tenths.middle) == (0.3, 1.0, 0.5)
-    assert tenths.has(0.3) and not tenths.has(0.35) and not tenths.has(True)
-    short = FloatDimension(min=0, max=1.1, step=0.3)
-    assert (short.count, short.ends) == (4, (0.0, 0.9))
-    powers = IntDimension(min=3, max=50, scale="pow2")
-    assert [powers.at(i) for i in range(powers.count or 0)] == [3, 6, 12, 24, 48]
-    assert powers.has(24) and not powers.has(25)
-    decades = FloatDimension(min=1e-3, max=10, scale="log", step=10)
-    assert (decades.count, decades.middle) == (5, 0.1)
-    assert FloatDimension(min=1e-3, max=10, scale="log").middle == pytest.approx(0.1)
-
-
-def test_choices_of_numbers_texts_and_booleans():
-    mixed = ChoiceDimension(values=(None, 1, 2.5))
-    assert mixed.values == (None, 1.0, 2.5)
-    assert [mixed.position(v) for v in (None, 1, 2.5, 3)] == [0, 1, 2, None]
-    assert mixed.has(1) and not mixed.has("1") and not mixed.has(True)
-    booleans = ChoiceDimension(values=(True, False))
-    assert booleans.has(True) and not booleans.has(1)
-
-
-def test_a_misplaced_error_is_an_error_of_its_class():
-    with pytest.raises(pydantic.ValidationError) as caught:
-        FloatDimension(min=2, max=1)
-    cause = caught.value.errors()[0]["ctx"]["error"]
-    assert isinstance(cause, Misplaced) and cause.place == ("min",)
 
 
 def test_what_no_record_depends_on():

@@ -16,7 +16,7 @@ import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from tfmtl.errors import ConfigError
-from tfmtl.schema.dimension import round_digits
+from tfmtl.schema.ranges import round_digits
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles import outcomes
 from tfmtl.tuning.oracles.stored import OVER, StoredOracle
