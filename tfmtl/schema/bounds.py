@@ -12,7 +12,7 @@ from tfmtl.errors import ConfigError
 
 Subject = TypeVar("Subject")
 _NUMBER = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
-# A metric may have spaces, as scenarios have; whether there is such a one is for others.
+# A metric may have spaces, as scenarios have; whether it exists is for others to check.
 _BOUND = re.compile(
     r"(?P<metric>.+?)\s*(?P<sense>>=|<=)\s*"
     rf"(?:(?P<baseline>baseline)\s*(?:(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?"

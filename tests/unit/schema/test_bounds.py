@@ -46,7 +46,7 @@ def test_bounds_are_read_and_written(text, bound):
 def test_what_is_no_bound(text):
     with pytest.raises(ConfigError, match="`x` must be a metric and a bound"):
         parse_bound(text, "x")
-    with pytest.raises(ConfigError, match="such as .buy/map >= "):
+    with pytest.raises(ConfigError, match=r"such as .buy/map >= "):
         parse_bound(text, "x", example="buy/map")
 
 
