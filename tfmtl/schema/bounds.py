@@ -11,12 +11,12 @@ from typing import Generic, Literal, Self, TypeVar
 from tfmtl.errors import ConfigError
 
 Subject = TypeVar("Subject")
-_NUMBER = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
+_NUMBER = r"[\d.]+(?:[eE][-+]?\d+)?"
 # A metric may have spaces, as scenarios have; whether it exists is for others to check.
 _BOUND = re.compile(
     r"(?P<metric>.+?)\s*(?P<sense>>=|<=)\s*"
-    rf"(?:(?P<baseline>baseline)\s*(?:(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?"
-    rf"|(?P<number>{_NUMBER}))\s*"
+    rf"(?:(?P<baseline>baseline)\s*(?:(?P<sign>[+-])\s*(?P<offset>-?{_NUMBER}))?"
+    rf"|(?P<number>[-+]?{_NUMBER}))\s*"
 )
 _SHARES = ("auc", "accuracy")
 """Metrics between 0 and 1; the others of a task are at least 0."""

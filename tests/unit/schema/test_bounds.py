@@ -41,6 +41,7 @@ def test_bounds_are_read_and_written(text, bound):
         *("", "like/auc", "like/auc = 1", "like/auc >= x", "like/auc >= 1.2.3"),
         *(">= 0.5", "like/auc >= 1e", "like/auc >= 0.5 baseline", "like/auc >= --1"),
         *("like/auc >= baseline 0.1", "like/auc >= baseline - 1-2"),
+        "like/auc >= baseline ++1",
     ],
 )
 def test_what_is_no_bound(text):
