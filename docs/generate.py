@@ -31,6 +31,7 @@ from tfmtl.schema import (
     feature,
     fusion,
     loss,
+    ranges,
     sampling,
     split,
     task,
@@ -100,8 +101,8 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
         "Search",
         (
             tuning.TuningSpec,
-            dimension.FloatDimension,
-            dimension.IntDimension,
+            ranges.FloatDimension,
+            ranges.IntDimension,
             dimension.ChoiceDimension,
             dimension.BooleanDimension,
             tuning.PruningSpec,

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
-from typing import Literal
+from typing import Self
 
 from tfmtl.errors import ConfigError
 from tfmtl.metrics.names import metric_key
+from tfmtl.schema.bounds import Limit, parse_bound
 from tfmtl.schema.evaluation import METRIC_NAMES, RankingMetric, RankingSpec
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.task import outputs_of
-
-_BOUND = re.compile(
-    r"(?P<criterion>.+?)\s*(?P<sense>>=|<=)\s*"
-    r"(?:(?P<baseline>baseline)\s*(?:(?P<sign>[+-])\s*(?P<offset>[\d.eE-]+))?"
-    r"|(?P<number>[-+]?[\d.]+(?:[eE][-+]?\d+)?))\s*"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,40 +36,17 @@ class Criterion:
         return metric_key(self.output, metric, self.scenario)
 
 
-@dataclasses.dataclass(frozen=True)
-class Constraint:
-    """A bound that a criterion must keep.
+class Constraint(Limit[Criterion]):
+    """A limit of a criterion; the baseline is what the configured weights reach."""
 
-    Attributes:
-        criterion: What is bounded.
-        sense: ">=" or "<=".
-        bound: A number; with `relative`, added to what the configured weights reach.
-        relative: The bound is `baseline + bound`.
-    """
+    @property
+    def criterion(self) -> Criterion:
+        """What is limited."""
+        return self.metric
 
-    criterion: Criterion
-    sense: Literal[">=", "<="]
-    bound: float
-    relative: bool = False
-
-    def __str__(self) -> str:
-        """As it is written on the command line."""
-        bound = f"{self.bound:g}"
-        if self.relative:
-            sign = "-" if self.bound < 0 else "+"
-            bound = f"baseline {sign} {abs(self.bound):g}"
-        return f"{self.criterion} {self.sense} {bound}"
-
-    def resolved(self, baseline: float) -> Constraint:
-        """With its bound as a number."""
-        if not self.relative:
-            return self
-        return dataclasses.replace(self, bound=self.bound + baseline, relative=False)
-
-    def violation(self, value: float) -> float:
-        """By how much a value misses the bound, which is a number; 0 where it keeps."""
-        missing = self.bound - value if self.sense == ">=" else value - self.bound
-        return max(0.0, missing)
+    def resolved(self, baseline: float) -> Self:
+        """With its value as a number, given the criterion's baseline."""
+        return self.at_baseline(baseline)
 
 
 def parse_criterion(text: str, experiment: Experiment, setting: str) -> Criterion:
@@ -121,23 +92,11 @@ def parse_constraint(text: str, experiment: Experiment) -> Constraint:
     Raises:
         ConfigError: It is none, or no weights can keep it.
     """
-    found = _BOUND.fullmatch(text.strip())
-    try:
-        if found is None:
-            raise ValueError
-        bound = float(found["number"] or found["offset"] or 0.0)
-    except ValueError:
-        raise ConfigError(
-            "`--constraint` must be a metric and a bound, such as 'click/ndcg@10 >= "
-            f"0.4' or 'click/ndcg@10 >= baseline - 0.01'. Received: {text!r}"
-        ) from None
-    criterion = parse_criterion(found["criterion"], experiment, "--constraint")
-    sense: Literal[">=", "<="] = ">=" if found["sense"] == ">=" else "<="
-    relative = found["baseline"] is not None
-    if relative and found["sign"] == "-":
-        bound = -bound
-    if not relative and (bound > 1.0 if sense == ">=" else bound < 0.0):
+    bound = parse_bound(text, "--constraint", example="click/ndcg@10")
+    criterion = parse_criterion(bound.metric, experiment, "--constraint")
+    never = bound.value > 1.0 if bound.sense == ">=" else bound.value < 0.0
+    if never and not bound.relative:
         raise ConfigError(
             f"`--constraint` {text!r} cannot be kept: {criterion} lies in [0, 1]"
         )
-    return Constraint(criterion, sense, bound, relative)
+    return Constraint(criterion, bound.sense, bound.value, bound.relative)

@@ -22,6 +22,19 @@ class Spec(pydantic.BaseModel):
     )
 
 
+class Misplaced(ValueError):
+    """A broken rule of a key below the one that the rule is checked at.
+
+    Args:
+        message: What is wrong.
+        place: The key, from the one that is checked.
+    """
+
+    def __init__(self, message: str, *place: str | int) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 def _check_name(value: str) -> str:
     if not _NAME.match(value) or keyword.iskeyword(value) or value.endswith("_bytes"):
         raise ValueError(

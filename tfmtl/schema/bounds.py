@@ -6,45 +6,65 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Generic, Literal, Self, TypeVar
 
 from tfmtl.errors import ConfigError
 
+Subject = TypeVar("Subject")
+_NUMBER = r"[\d.]+(?:[eE][-+]?\d+)?"
+# A metric may have spaces, as scenarios have; whether it exists is for others to check.
 _BOUND = re.compile(
-    r"(?P<metric>\S+?)\s*(?P<sense>>=|<=)\s*"
-    r"(?:(?P<baseline>baseline)\s*(?:(?P<sign>[+-])\s*(?P<offset>[\d.]+(?:[eE]-?\d+)?))?"
-    r"|(?P<number>[-+]?[\d.]+(?:[eE][-+]?\d+)?))\s*"
+    r"(?P<metric>.+?)\s*(?P<sense>>=|<=)\s*"
+    rf"(?:(?P<baseline>baseline)\s*(?:(?P<sign>[+-])\s*(?P<offset>-?{_NUMBER}))?"
+    rf"|(?P<number>[-+]?{_NUMBER}))\s*"
 )
 _SHARES = ("auc", "accuracy")
 """Metrics between 0 and 1; the others of a task are at least 0."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
-    """A bound that a metric must keep.
+class Limit(Generic[Subject]):
+    """What something measured must keep.
 
     Attributes:
-        metric: As in `Objective`.
+        metric: What is measured.
         sense: ">=" or "<=".
-        value: A number; with `relative`, added to what the experiment as it is written
-            reaches.
+        value: A number; with `relative`, added to the baseline.
         relative: The bound is `baseline + value`.
     """
 
-    metric: str
+    metric: Subject
     sense: Literal[">=", "<="]
     value: float
     relative: bool = False
 
     def __str__(self) -> str:
-        """As it is written in an experiment file."""
+        """As it is written by a user."""
         text = f"{self.value:g}"
         if self.relative:
             sign = "-" if self.value < 0 else "+"
             text = f"baseline {sign} {abs(self.value):g}"
         return f"{self.metric} {self.sense} {text}"
 
-    def resolved(self, baseline: Mapping[str, float]) -> Bound:
+    def at_baseline(self, baseline: float) -> Self:
+        """With its value as a number."""
+        if not self.relative:
+            return self
+        return dataclasses.replace(self, value=self.value + baseline, relative=False)
+
+    def violation(self, value: float) -> float:
+        """By how much a value misses the bound, which is a number; 0 where it keeps."""
+        missing = self.value - value if self.sense == ">=" else value - self.value
+        return max(0.0, missing)
+
+
+class Bound(Limit[str]):
+    """A limit of a validation's metric, named as in `Objective`.
+
+    The baseline is what the experiment as it is written reaches.
+    """
+
+    def resolved(self, baseline: Mapping[str, float]) -> Self:
         """With its value as a number.
 
         Raises:
@@ -58,24 +78,19 @@ class Bound:
                 f"written does not define {self.metric!r} on the validation split. "
                 f"Defined: {sorted(baseline)}"
             )
-        number = self.value + baseline[self.metric]
-        return dataclasses.replace(self, value=number, relative=False)
-
-    def violation(self, value: float) -> float:
-        """By how much a value misses the bound, which is a number; 0 where it keeps."""
-        missing = self.value - value if self.sense == ">=" else value - self.value
-        return max(0.0, missing)
+        return self.at_baseline(baseline[self.metric])
 
 
-def parse_bound(text: str, setting: str) -> Bound:
+def parse_bound(text: str, setting: str, example: str = "like/auc") -> Bound:
     """Reads `metric >= number`, or `metric >= baseline - number`; `<=` too.
 
     Args:
         text: What was asked for.
         setting: Where it stands, for errors: `tuning.constraints`.
+        example: A metric that may stand there, for errors.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is none. That there is such a metric is not checked.
     """
     found = _BOUND.fullmatch(text.strip())
     try:
@@ -84,8 +99,8 @@ def parse_bound(text: str, setting: str) -> Bound:
         value = float(found["number"] or found["offset"] or 0.0)
     except ValueError:
         raise ConfigError(
-            f"`{setting}` must be a metric and a bound, such as 'like/auc >= 0.75' or "
-            f"'like/auc >= baseline - 0.001'. Received: {text!r}"
+            f"`{setting}` must be a metric and a bound, such as '{example} >= 0.75' or "
+            f"'{example} >= baseline - 0.001'. Received: {text!r}"
         ) from None
     sense: Literal[">=", "<="] = ">=" if found["sense"] == ">=" else "<="
     relative = found["baseline"] is not None

@@ -6,12 +6,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfmtl.schema.dimension import (
-    DimensionSpec,
-    FloatDimension,
-    IntDimension,
-    Misplaced,
-)
+from tfmtl.schema.base import Misplaced
+from tfmtl.schema.dimension_base import DimensionSpec
+from tfmtl.schema.ranges import FloatDimension, IntDimension
 
 
 def check_when(space: Mapping[str, DimensionSpec], path: str) -> None:

@@ -7,11 +7,10 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field, model_validator
 
-from tfmtl.schema.base import Spec
+from tfmtl.schema.base import Misplaced, Spec
 from tfmtl.schema.calibration import CalibrationSpec
 from tfmtl.schema.control import TaskControlSpec
 from tfmtl.schema.dataset import DatasetSpec
-from tfmtl.schema.dimension import Misplaced
 from tfmtl.schema.evaluation import EvaluationSpec
 from tfmtl.schema.feature import has_ids
 from tfmtl.schema.fusion import FusionSpec

@@ -14,7 +14,7 @@ import pydantic
 import yaml
 
 from tfmtl.errors import ConfigError, Place
-from tfmtl.schema.dimension import Misplaced
+from tfmtl.schema.base import Misplaced
 from tfmtl.schema.document import apply_override, read_document
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.lines import naming_lines, places_in

@@ -8,19 +8,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tfmtl.errors import ConfigError
-from tfmtl.schema.base import Spec
+from tfmtl.schema.base import Misplaced, Spec
 from tfmtl.schema.bounds import Bound, check_possible, parse_bound
 from tfmtl.schema.conditions import check_when, conditions, hint
 from tfmtl.schema.dataset import DatasetSpec, model_only
-from tfmtl.schema.dimension import (
-    Dimension,
-    DimensionSpec,
-    FloatDimension,
-    Misplaced,
-    RangeDimension,
-)
+from tfmtl.schema.dimension import Dimension
+from tfmtl.schema.dimension_base import DimensionSpec
 from tfmtl.schema.evaluation import RankingSpec
 from tfmtl.schema.monitor import check_metric, ranking_metric
+from tfmtl.schema.ranges import FloatDimension, RangeDimension
 
 WEIGHTS = "balancer.config.weights."
 """Before a task's name: the path of its loss weight."""

@@ -11,14 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tfmtl.schema.dimension import (
-    BooleanDimension,
-    ChoiceDimension,
-    DimensionSpec,
-    FloatDimension,
-    IntDimension,
-    round_digits,
-)
+from tfmtl.schema.dimension import BooleanDimension, ChoiceDimension
+from tfmtl.schema.dimension_base import DimensionSpec
+from tfmtl.schema.ranges import FloatDimension, IntDimension, round_digits
 
 DIGITS = 6
 """Digits of a float that count: more say nothing, and make files hard to read."""

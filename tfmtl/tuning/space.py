@@ -6,17 +6,14 @@ import copy
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfmtl.errors import ConfigError, Place
-from tfmtl.metrics.arrays import Floats
-from tfmtl.schema.dimension import DimensionSpec, RangeDimension
+from tfmtl.schema.dimension_base import DimensionSpec
 from tfmtl.schema.document import set_value
 from tfmtl.schema.load import default_optimizers
+from tfmtl.schema.ranges import RangeDimension
 from tfmtl.schema.tuning import WEIGHTS, TuningSpec
 from tfmtl.tuning.parameters import decode, encode, hyperparameters
 
@@ -183,18 +180,6 @@ class Space:
         rest = {k: v for k, v in self.document.items() if k not in _NOT_TRAINED}
         text = json.dumps([space, rest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def vector(self, values: Mapping[str, Any]) -> Floats:
-        """Where values lie in the space, [D] in the order of `names`.
-
-        0 to 1 from a range's `min` to its `max`, on its scale, and from a choice's
-        first value to its last; NaN where a dimension is not active.
-        """
-        unit = [
-            self.spec.space[path].unit(values[path]) if path in values else math.nan
-            for path in self.names
-        ]
-        return np.array(unit, dtype=np.float64)
 
     def _default(self, path: str) -> Any:
         dimension = self.spec.space[path]

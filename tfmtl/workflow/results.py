@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl.files import atomic_write
-from tfmtl.schema.dimension import RangeDimension
 from tfmtl.schema.load import dump_experiment, parse_experiment
+from tfmtl.schema.ranges import RangeDimension
 from tfmtl.tuning import plots
 from tfmtl.tuning.axes import Axis
 from tfmtl.tuning.goals import Goal

@@ -71,6 +71,10 @@ def test_constraints(experiment):
         "click/ndcg@10 >= baseline": Constraint(criterion, ">=", 0.0, True),
         "click/ndcg@10 >= baseline - 0.02": Constraint(criterion, ">=", -0.02, True),
         "click/ndcg@10 <= baseline+0.1": Constraint(criterion, "<=", 0.1, True),
+        "click/ndcg@10 <= baseline + 1e+0": Constraint(criterion, "<=", 1.0, True),
+        "click/ndcg@10 >= baseline - 1e-3": Constraint(criterion, ">=", -1e-3, True),
+        "click/ndcg@10 >= baseline + -0.5": Constraint(criterion, ">=", -0.5, True),
+        "click/ndcg@10 >= -0.5": Constraint(criterion, ">=", -0.5),
     }.items():
         found = parse_constraint(text, experiment)
         assert found == wanted
@@ -82,6 +86,16 @@ def test_constraints(experiment):
     assert (high.violation(0.2), high.violation(0.5)) == (0.0, 0.2)
 
 
+def test_scenarios_with_spaces_and_signs(make_experiment):
+    scenario = {"column": "page", "values": ["new users", ">=18"]}
+    experiment = make_experiment(tasks=TASKS, dataset={"scenario": scenario})
+    for value in scenario["values"]:
+        found = parse_constraint(f"click@{value}/ndcg@10 >= 0.4", experiment)
+        criterion = Criterion("click", "ndcg", 10, value)
+        assert found == Constraint(criterion, ">=", 0.4)
+        assert found.criterion == criterion
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -91,6 +105,8 @@ def test_constraints(experiment):
         ("click/ndcg@10 >= 1.01", r"cannot be kept.*lies in \[0, 1\]"),
         ("click/ndcg@10 <= -0.1", "cannot be kept"),
         ("clik/ndcg@10 >= 0.4", "Did you mean 'click'"),
+        ("click/ndcg@10 >= 0.4 >= 0.3", r"metrics: \[.ndcg@K."),
+        ("click ndcg@10 >= 0.4", "must be output/metric"),
     ],
 )
 def test_constraints_that_cannot_be(experiment, text, message):

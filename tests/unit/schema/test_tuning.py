@@ -5,18 +5,11 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import pydantic
 import pytest
 import yaml
 
 from tfmtl.errors import ConfigError
 from tfmtl.schema.dataset import model_only
-from tfmtl.schema.dimension import (
-    ChoiceDimension,
-    FloatDimension,
-    IntDimension,
-    Misplaced,
-)
 from tfmtl.schema.document import Loader
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.load import dump_experiment, parse_experiment
@@ -150,6 +143,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
                      "stops trials itself"),
     "no bound": ({"constraints": ["buy/auc > 1"]}, "must be a metric and a bound"),
     "unknown bound": ({"constraints": ["buy/auk >= 1"]}, "`tuning.constraints` must"),
+    "bound with spaces": ({"constraints": ["buy auc >= 0.5"]},
+                          "`tuning.constraints` must be task/metric.*.buy auc."),
+    "two bounds in one": ({"constraints": ["buy/auc >= 0.5 >= 0.4"]},
+                          "`tuning.constraints` must be task/metric"),
+    "space in a bound": ({"constraints": ["buy /auc >= 0.5"]},
+                         "`tuning.constraints` must be task/metric"),
     "auc above 1": ({"constraints": ["buy/auc >= 1.5"]}, "lies between 0 and 1"),
     "auc below 0": ({"constraints": ["buy/auc <= -0.1"]}, "lies between 0 and 1"),
     "logloss below 0": ({"constraints": ["buy/logloss <= -1"]}, "never below 0"),
@@ -184,6 +183,8 @@ def test_what_is_allowed(document):
     parsed(document, space={"dataset.tasks.buy.loss.gamma": FLOAT})
     parsed(document, constraints=["buy/auc >= 0.7", "buy/auc <= 0.7"])
     parsed(document, constraints=["buy/auc >= 0.8", "buy/auc <= baseline - 0.1"])
+    document["dataset"]["scenario"]["values"].append("new users")
+    parsed(document, constraints=["buy@new users/auc >= baseline - 1e-3"])
     parsed(document, objective=["click@home/auc", "stay/rmse", "mean/logloss"])
     document["training"] = {"monitor": "buy/ndcg@5"}
     assert parsed(document, objective="buy/ndcg@5").objectives == ("buy/ndcg@5",)
@@ -237,42 +238,6 @@ def test_a_rule_of_the_space_names_the_key(document):
     with pytest.raises(ConfigError) as caught:
         parsed(document, constraints=["buy/auc >= 0.1", "buy/auc >= 2"])
     assert caught.value.places == (("tuning", "constraints", 1),)
-
-
-def test_stepped_numbers():
-    tenths = FloatDimension(min=0, max=1, step=0.1)
-    assert [tenths.at(i) for i in range(tenths.count or 0)] == [
-        0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
-    ]  # fmt: skip
-    assert (tenths.nearest(0.26), tenths.nearest(7), tenths.middle) == (0.3, 1.0, 0.5)
-    assert tenths.has(0.3) and not tenths.has(0.35) and not tenths.has(True)
-    short = FloatDimension(min=0, max=1.1, step=0.3)
-    assert (short.count, short.ends) == (4, (0.0, 0.9))
-    powers = IntDimension(min=3, max=50, scale="pow2")
-    assert [powers.at(i) for i in range(powers.count or 0)] == [3, 6, 12, 24, 48]
-    assert powers.has(24) and not powers.has(25)
-    decades = FloatDimension(min=1e-3, max=10, scale="log", step=10)
-    assert (decades.count, decades.middle) == (5, 0.1)
-    assert FloatDimension(min=1e-3, max=10, scale="log").middle == pytest.approx(0.1)
-
-
-def test_units_lie_between_0_and_1():
-    log = FloatDimension(min=0.1, max=10, scale="log")
-    assert [log.unit(v) for v in (0.1, 1, 10)] == pytest.approx([0, 0.5, 1])
-    assert IntDimension(min=2, max=6).unit(3) == 0.25
-    mixed = ChoiceDimension(values=(None, 1, 2.5))
-    assert mixed.values == (None, 1.0, 2.5)
-    assert [mixed.unit(v) for v in mixed.values] == [0, 0.5, 1]
-    assert mixed.has(1) and not mixed.has("1") and not mixed.has(True)
-    booleans = ChoiceDimension(values=(True, False))
-    assert booleans.has(True) and not booleans.has(1)
-
-
-def test_a_misplaced_error_is_an_error_of_its_class():
-    with pytest.raises(pydantic.ValidationError) as caught:
-        FloatDimension(min=2, max=1)
-    cause = caught.value.errors()[0]["ctx"]["error"]
-    assert isinstance(cause, Misplaced) and cause.place == ("min",)
 
 
 def test_what_no_record_depends_on():

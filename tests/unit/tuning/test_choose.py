@@ -56,6 +56,7 @@ def test_chooses(trials, text, wanted):
         ("like/auc > 0.75, max click/auc", "a metric and a bound.*'like/auc > 0.75'"),
         ("max clik/auc", "no trial has a metric 'clik/auc'. Did you mean "),
         ("like/acu >= 0.1, max click/auc", "'like/acu'. Did you mean 'like/auc'"),
+        ("like auc >= 0.1, max click/auc", "no trial has a metric .like auc.. Did"),
         ("max zzz", r"'zzz'. Known: \['click/auc', 'like/auc'\]"),
         ("like/auc >= baseline, max click/auc", "has no baseline"),
         (

@@ -358,40 +358,6 @@ def test_the_fingerprint_is_of_what_is_searched() -> None:
     assert len({same, *others}) == 4
 
 
-def test_vectors_lie_in_the_unit_cube() -> None:
-    found = space(WIDE)
-    values = {
-        LIKE: 1.0,
-        RATE: 1e-2,
-        "regularization.id_dropout": 0.1,
-        "training.batch_size": 16,
-        "training.epochs": 7,
-        "optimizers.default.class": "SGD",
-        "training.patience": None,
-        "training.deterministic": True,
-        UNITS: [128, 64],
-        "dataset.features.item.dim": 3,
-    }
-    vector = dict(zip(found.names, found.vector(values), strict=True))
-    assert vector == pytest.approx(
-        {
-            LIKE: 0.5,
-            RATE: 1.0,
-            "regularization.id_dropout": 0.2,
-            "training.batch_size": 1 / 3,
-            "training.epochs": 1.0,
-            "optimizers.default.class": 1.0,
-            "training.patience": 0.0,
-            "training.deterministic": 1.0,
-            "training.task_snapshots": math.nan,
-            UNITS: 1.0,
-            EXPERTS: math.nan,
-            "dataset.features.item.dim": 1 / 3,
-        },
-        nan_ok=True,
-    )
-
-
 def test_log_dimensions_are_drawn_by_factors() -> None:
     found = space({LIKE: WEIGHT})
     hp = found.hyperparameters()

@@ -31,7 +31,7 @@ from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles import outcomes
 from tfmtl.tuning.oracles.beliefs import Beliefs, Seen
 from tfmtl.tuning.oracles.coordinates import Coordinates
-from tfmtl.tuning.oracles.durable import DurableOracle, objective
+from tfmtl.tuning.oracles.durable import DurableOracle
 from tfmtl.tuning.oracles.values import Values, combinations, defaults
 
 CANDIDATES = 2048
@@ -62,13 +62,7 @@ class BayesianOracle(DurableOracle):
         seed: int,
         initial_points: int | None = None,
     ) -> None:
-        super().__init__(
-            objective=objective(),
-            max_trials=max_trials,
-            hyperparameters=hyperparameters,
-            allow_new_entries=False,
-        )
-        self.settle(goal, seed)
+        super().__init__(hyperparameters, goal, max_trials=max_trials, seed=seed)
         self.coordinates = Coordinates(hyperparameters)
         least = 2 * (self.coordinates.dimensions + 1)
         self.initial_points = max(2, initial_points or least)

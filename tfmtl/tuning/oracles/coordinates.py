@@ -4,6 +4,10 @@ Every hyper-parameter has one place in [0, 1], by keras-tuner's cumulative proba
 a logarithmic range is linear there. Places are rounded to those of legal values, and
 what is not active lies at a neutral place, so that equal trials have equal places. An
 unordered choice of n becomes n coordinates, one of them 1.
+
+`tfmtl.tuning.axes` maps to [0, 1] too and stays apart, since it reads the dimensions of
+the schema, their ends at 0 and 1, while a place here is a share of keras-tuner's draws
+and must lead back to a legal value.
 """
 
 from __future__ import annotations

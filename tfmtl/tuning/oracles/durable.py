@@ -3,20 +3,11 @@
 keras-tuner's own classes write JSON files in place, forget what a grid has done, run a
 finished trial again where the kill came before the oracle's file was written, leave a
 lock held where a method raises, and take seed 0 for none. `DurableOracle` replaces the
-three calls of a tuner (create, update, end) and keeps the rest.
-
-State is in `trial_0007/trial.json` of each trial and in `oracle.json`; each is written
-whole or not at all, a trial's always before the oracle's. So after a kill a trial's
-file is the one ahead, and `reload` believes it: of a trial that the oracle's file does
-not know nobody was told, it is drawn again; one that is over there is over.
+three calls of a tuner (create, update, end) and keeps the rest; `stored` has its files.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,45 +15,49 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from tfmtl.errors import ConfigError, DataError
-from tfmtl.files import atomic_write
-from tfmtl.schema.dimension import round_digits
+from tfmtl.errors import ConfigError
+from tfmtl.schema.ranges import round_digits
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles import outcomes
+from tfmtl.tuning.oracles.stored import OVER, StoredOracle
 from tfmtl.tuning.oracles.values import Values, legal
 from tfmtl.tuning.parameters import DIGITS
 from tfmtl.tuning.records import TrialRecord
 
-OVER = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 
-
-def objective() -> keras_tuner.Objective:
-    """What keras-tuner takes for the objective: `Goal.score`, reported as `score`."""
-    return keras_tuner.Objective(outcomes.SCORE, "max")
-
-
-class DurableOracle(keras_tuner.Oracle):
+class DurableOracle(StoredOracle):
     """The part that all oracles share; beside one of keras-tuner's as a first base.
 
-    A class with it calls `settle` at the end of its `__init__`.
+    What keras-tuner takes for the objective is `Goal.score`, reported as `score`.
 
-    Attributes:
-        goal: What `score` is computed by.
+    Args:
+        hyperparameters: The space.
+        goal: What `score` is computed by; bounds are numbers.
+        max_trials: Trials in all; None: as many as there are.
+        seed: From 0. keras-tuner's n-th draw is `Random(seed + n)`, so neighbouring
+            seeds would give one sequence, shifted; they are set far apart here, and 0
+            is a seed too.
+        settings: What keras-tuner's own class takes beside.
+
+    Raises:
+        ConfigError: A bound is still relative to a baseline.
     """
 
-    goal: Goal
-    # keras-tuner's: tuner -> trial.
-    ongoing_trials: dict[str, Trial]
-
-    def settle(self, goal: Goal, seed: int) -> None:
-        """Takes the goal and the seed.
-
-        keras-tuner's n-th draw is `Random(seed + n)`, so neighbouring seeds would give
-        one sequence, shifted; they are set far apart here, and 0 is a seed too.
-
-        Raises:
-            ConfigError: A bound is still relative to a baseline.
-        """
+    def __init__(
+        self,
+        hyperparameters: keras_tuner.HyperParameters,
+        goal: Goal,
+        *,
+        max_trials: int | None,
+        seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            objective=keras_tuner.Objective(outcomes.SCORE, "max"),
+            hyperparameters=hyperparameters,
+            allow_new_entries=False,
+            **settings,
+        )
         relative = [str(bound) for bound in goal.bounds if bound.relative]
         if relative:
             raise ConfigError(
@@ -70,13 +65,12 @@ class DurableOracle(keras_tuner.Oracle):
                 f"Received: {relative}"
             )
         self.goal = goal
+        # No argument above, since keras-tuner's Hyperband takes none.
+        self.max_trials = max_trials
         self.seed = seed
         self._seed_state = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self._max_collisions = 1000
         self.verbose = 0
-        # Trial -> the tuner that had it when the chief was killed.
-        self._owners: dict[str, str] = {}
-        self._lock = threading.RLock()
 
     # What a tuner calls
 
@@ -104,6 +98,9 @@ class DurableOracle(keras_tuner.Oracle):
                 self._enter(trial)
                 self.ongoing_trials[tuner_id] = trial
                 self.save()
+            if trial.status == TrialStatus.STOPPED and self.ongoing_trials:
+                # Others': one may be gone for good, and its trial left for this tuner.
+                trial.status = TrialStatus.IDLE
             if trial.status == TrialStatus.STOPPED:
                 self.tuner_ids.discard(tuner_id)
             return trial
@@ -143,12 +140,6 @@ class DurableOracle(keras_tuner.Oracle):
 
     # What else the search does with it
 
-    def attach(self, directory: str | os.PathLike[str]) -> None:
-        """Keeps its state in a folder, and goes on from what is there."""
-        folder = pathlib.Path(directory).absolute()
-        self._set_project_dir(str(folder.parent), folder.name)
-        self.reload()
-
     def start(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Tells it of trials that are over, before it proposes others.
 
@@ -176,75 +167,6 @@ class DurableOracle(keras_tuner.Oracle):
             if trial is not None and trial.trial_id not in self.end_order:
                 self._retry_queue.append(trial.trial_id)
                 self.save()
-
-    # State
-
-    def get_state(self) -> dict[str, Any]:
-        """keras-tuner's; a trial that is over is not going on."""
-        state: dict[str, Any] = super().get_state()
-        going = state["ongoing_trials"].items()
-        state["ongoing_trials"] = {
-            tuner: trial for tuner, trial in going if trial not in self.end_order
-        }
-        state["tried_so_far"] = sorted(self._tried_so_far)
-        state["owners"] = self._owners
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """As written by `get_state`."""
-        super().set_state(state)
-        self._owners = dict(state["owners"])
-
-    def save(self) -> None:
-        """Writes `oracle.json`."""
-        atomic_write(self._get_oracle_fname(), json.dumps(self.get_state()))
-
-    def reload(self) -> None:
-        """Goes on from the files; without `oracle.json` from nothing. Writes nothing.
-
-        Raises:
-            DataError: A file is missing or damaged.
-        """
-        with self._lock:
-            path = pathlib.Path(self._get_oracle_fname())
-            if not path.exists():
-                return
-            try:
-                state = json.loads(path.read_text())
-                self.trials = {name: self._read(name) for name in state["start_order"]}
-                self.set_state(state)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"the state of the search in {str(path.parent)!r} cannot be read: "
-                    f"{error!r}. Trials that are over have records of their own; "
-                    "without this folder the search starts from those."
-                ) from error
-            self._reconcile()
-
-    def _reconcile(self) -> None:
-        """Ends what is over by its own file, and queues the rest to run again."""
-        self._owners.update(
-            {trial.trial_id: who for who, trial in self.ongoing_trials.items()}
-        )
-        self.ongoing_trials = {}
-        for name in self.start_order:
-            if name in self.end_order:
-                continue
-            trial = self.trials[name]
-            if trial.status in OVER:
-                self._close(trial)
-                continue
-            outcomes.forget(trial)
-            if name not in self._retry_queue:
-                self._retry_queue.append(name)
-
-    def _read(self, name: str) -> Trial:
-        path = pathlib.Path(self._get_trial_dir(name)) / "trial.json"
-        return Trial.from_state(json.loads(path.read_text()))
-
-    def _save_trial(self, trial: Trial) -> None:
-        folder = pathlib.Path(self._get_trial_dir(trial.trial_id))
-        atomic_write(folder / "trial.json", json.dumps(trial.get_state()))
 
     # Steps
 
@@ -285,13 +207,6 @@ class DurableOracle(keras_tuner.Oracle):
         if trial.trial_id not in self.trials:
             self._enter(trial)
         self._close(trial)
-
-    def _close(self, trial: Trial) -> None:
-        self.end_order.append(trial.trial_id)
-        self._run_times[trial.trial_id] += 1
-        self._owners.pop(trial.trial_id, None)
-        if trial.trial_id in self._retry_queue:
-            self._retry_queue.remove(trial.trial_id)
 
     def _compute_values_hash(self, values: Mapping[str, Any]) -> Any:
         # Records have floats of fewer digits, and are the same point.

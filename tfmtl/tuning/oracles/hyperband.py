@@ -13,7 +13,7 @@ import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
 from tfmtl.tuning.goals import Goal
-from tfmtl.tuning.oracles.durable import DurableOracle, objective
+from tfmtl.tuning.oracles.durable import DurableOracle
 from tfmtl.tuning.records import TrialRecord
 
 Bracket = dict[str, Any]
@@ -44,15 +44,14 @@ class HyperbandOracle(DurableOracle, keras_tuner.oracles.HyperbandOracle):
         iterations: int = 1,
     ) -> None:
         super().__init__(
-            objective=objective(),
+            hyperparameters,
+            goal,
+            max_trials=max_trials,
+            seed=seed,
             max_epochs=epochs,
             factor=factor,
             hyperband_iterations=iterations,
-            hyperparameters=hyperparameters,
-            allow_new_entries=False,
         )
-        self.max_trials = max_trials
-        self.settle(goal, seed)
         self._exhausted = False
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
-from tfmtl.tuning.goals import Goal
-from tfmtl.tuning.oracles.durable import DurableOracle, objective
+from tfmtl.tuning.oracles.durable import DurableOracle
 from tfmtl.tuning.oracles.values import Values, combinations, defaults
 
 
@@ -21,22 +20,6 @@ class RandomOracle(DurableOracle, keras_tuner.oracles.RandomSearchOracle):
     a row were tried counts as exhausted.
     """
 
-    def __init__(
-        self,
-        hyperparameters: keras_tuner.HyperParameters,
-        goal: Goal,
-        *,
-        max_trials: int | None,
-        seed: int,
-    ) -> None:
-        super().__init__(
-            objective=objective(),
-            max_trials=max_trials,
-            hyperparameters=hyperparameters,
-            allow_new_entries=False,
-        )
-        self.settle(goal, seed)
-
 
 class GridOracle(DurableOracle):
     """Every combination once, the defaults first; the last hyper-parameter is fastest.
@@ -46,23 +29,8 @@ class GridOracle(DurableOracle):
     are passed over. Of a range without a step ten values are tried.
     """
 
-    def __init__(
-        self,
-        hyperparameters: keras_tuner.HyperParameters,
-        goal: Goal,
-        *,
-        max_trials: int | None,
-        seed: int,
-    ) -> None:
-        super().__init__(
-            objective=objective(),
-            max_trials=max_trials,
-            hyperparameters=hyperparameters,
-            allow_new_entries=False,
-        )
-        self.settle(goal, seed)
-        self._position = 0
-        self._walk: Iterator[Values] | None = None
+    _position = 0
+    _walk: Iterator[Values] | None = None
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next combination that was not tried."""

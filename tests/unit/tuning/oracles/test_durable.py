@@ -1,4 +1,3 @@
-import itertools
 import json
 import threading
 
@@ -16,106 +15,11 @@ from tests.unit.tuning.oracles.drive import (
     plain,
     plane,
     search,
+    stairs,
 )
-from tfmtl.errors import ConfigError, DataError
-from tfmtl.files import atomic_write
+from tfmtl.errors import ConfigError
 from tfmtl.tuning.goals import INFEASIBLE, Goal
-from tfmtl.tuning.oracles import durable
 from tfmtl.tuning.records import TrialRecord
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-def _one(values):
-    """A toy of `conditional`; a third of the points fail."""
-    if values["model"] == "mmoe":
-        return None
-    return {"click/auc": 0.5 + 0.1 * values.get("levels", 0) + values.get("share", 0.0)}
-
-
-def _until_killed(folder, kind, ran, killed_at, monkeypatch):
-    """Searches; the write of number `killed_at` never happens, nor anything after."""
-    count = itertools.count()
-
-    def write(path, data):
-        if next(count) == killed_at:
-            raise Killed
-        atomic_write(path, data)
-
-    monkeypatch.setattr(durable, "atomic_write", write)
-    made = oracle(folder, kind, conditional(), max_trials=6)
-    try:
-        while True:
-            trial = made.create_trial("tuner0")
-            if trial.status == "STOPPED":
-                return made, True
-            ran.append((trial.trial_id, plain(trial.hyperparameters.values)))
-            end(made, trial, _one(trial.hyperparameters.values))
-    except Killed:
-        return made, False
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_kill_at_any_write_neither_loses_nor_repeats(kind, tmp_path, monkeypatch):
-    whole = []
-    done, _ = _until_killed(tmp_path / "whole", kind, whole, None, monkeypatch)
-    assert len(done.trials) == 6 == len(done.end_order)
-
-    # Five writes a trial at most: created (2), reported, ended (2).
-    for killed_at in range(0, 30, 1 if kind == "grid" else 4):
-        folder = tmp_path / str(killed_at)
-        ran = []
-        made, ended = _until_killed(folder, kind, ran, killed_at, monkeypatch)
-        assert not ended or killed_at >= 26
-        over = {n for n in made.end_order if made.trials[n].status != "RUNNING"}
-        before = len(ran)
-
-        again, ended = _until_killed(folder, kind, ran, None, monkeypatch)
-
-        assert ended
-        # What was over on disk is not run again; of the rest each once.
-        later = [name for name, _ in ran[before:]]
-        assert len(set(later)) == len(later)
-        assert not over - {ran[before - 1][0]} & set(later)
-        assert again.start_order == done.start_order
-        assert sorted(again.end_order) == sorted(done.end_order)
-        for name, trial in again.trials.items():
-            assert (
-                trial.hyperparameters.values == done.trials[name].hyperparameters.values
-            )
-            assert trial.score == done.trials[name].score
-
-
-def test_a_trial_whose_file_is_ahead_is_over(tmp_path, monkeypatch):
-    made = oracle(tmp_path)
-    first = made.create_trial("tuner0")
-    made.update_trial(first.trial_id, {"click/auc": 0.7}, step=2)
-    monkeypatch.setattr(made, "save", lambda: (_ for _ in ()).throw(Killed))
-    first.status = "COMPLETED"
-    with pytest.raises(Killed):
-        made.end_trial(first)
-
-    again = oracle(tmp_path)
-
-    assert again.end_order == ["0000"] and again.trials["0000"].score == 0.7
-    assert again.create_trial("tuner0").trial_id == "0001"
-
-
-def test_a_trial_that_ran_runs_again_without_its_old_metrics(tmp_path):
-    made = oracle(tmp_path)
-    first = made.create_trial("tuner0")
-    made.update_trial(first.trial_id, {"click/auc": 0.9}, step=3)
-
-    again = oracle(tmp_path)
-    trial = again.create_trial("tuner0")
-    assert trial.trial_id == "0000"
-    assert trial.hyperparameters.values == first.hyperparameters.values
-    end(again, trial, {"click/auc": 0.5})
-
-    assert again.trials["0000"].score == 0.5
-    assert again.create_trial("tuner0").trial_id == "0001"
 
 
 def test_a_tuner_gets_its_own_back_and_others_last(tmp_path):
@@ -160,19 +64,18 @@ def test_a_worker_that_does_not_come_back_gives_its_trial_to_the_next(tmp_path):
     assert made.create_trial("tuner1").trial_id == lost.trial_id
 
 
-def test_reloading_twice_is_reloading_once(tmp_path):
-    made = oracle(tmp_path)
-    made.create_trial("tuner0")
-    made.reload()
-    made.reload()
-    assert made._retry_queue == ["0000"] and not made.ongoing_trials
-
-
-def test_a_damaged_file_is_an_error(tmp_path):
-    search(oracle(tmp_path), hill)
-    (tmp_path / "trial_0002" / "trial.json").write_text("{")
-    with pytest.raises(DataError, match="cannot be read"):
-        oracle(tmp_path)
+def test_who_has_nothing_left_waits_for_what_others_have(tmp_path):
+    """Who was told STOPPED leaves; then nobody could take what another leaves."""
+    made = oracle(tmp_path, max_trials=2)
+    lost = made.create_trial("tuner0")
+    end(made, made.create_trial("tuner1"), {"click/auc": 0.5})
+    assert made.create_trial("tuner1").status == "IDLE"
+    made.release("tuner0")
+    again = made.create_trial("tuner1")
+    assert (again.status, again.trial_id) == ("RUNNING", lost.trial_id)
+    end(made, again, {"click/auc": 0.6})
+    assert made.create_trial("tuner1").status == "STOPPED"
+    assert made.end_order == ["0001", "0000"] and not made.tuner_ids
 
 
 def test_a_call_that_raises_leaves_no_lock(tmp_path):
@@ -248,7 +151,7 @@ def test_seeds_from_nought(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_or_not_the_proposals_are_the_same(kind, tmp_path):
     space = conditional if kind != "bayesian" else plane
-    toy = _one if kind != "bayesian" else hill
+    toy = stairs if kind != "bayesian" else hill
     whole = search(oracle(tmp_path / "a", kind, space(), max_trials=8), toy)
     parts = []
     for _ in range(8):
@@ -277,17 +180,17 @@ def _records(made):
 @pytest.mark.parametrize("kind", ["random", "grid", "bayesian"])
 def test_a_second_search_does_not_run_the_first_ones_trials(kind, tmp_path):
     first = oracle(tmp_path / "a", "random", conditional(), max_trials=4)
-    ran = search(first, _one)
+    ran = search(first, stairs)
     records = list(_records(first))
 
     second = oracle(tmp_path / "b", kind, conditional(), max_trials=4)
     assert second.start(records) == records
-    assert search(second, _one) == []
+    assert search(second, stairs) == []
     assert second.get_best_trials()[0].score == first.get_best_trials()[0].score
 
     more = oracle(tmp_path / "b", kind, conditional(), max_trials=None, seed=5)
     assert more.start(records) == []
-    later = search(more, _one)
+    later = search(more, stairs)
     assert len(later) == 6 and not [v for v in later if v in ran]
     assert sorted(map(str, ran + later)) == sorted(map(str, CONDITIONAL))
     assert list(more.trials)[4] == "0004"
@@ -295,7 +198,7 @@ def test_a_second_search_does_not_run_the_first_ones_trials(kind, tmp_path):
 
 def test_records_that_do_not_fit_the_space_are_passed_over(tmp_path):
     first = oracle(tmp_path / "a", "grid", conditional(), max_trials=1)
-    search(first, _one)
+    search(first, stairs)
     (record,) = _records(first)
     second = oracle(tmp_path / "b", "grid", plane())
     assert second.start([record]) == [] and not second.trials
