@@ -107,6 +107,7 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
             dimension.BooleanDimension,
             tuning.PruningSpec,
             tuning.HyperbandSpec,
+            tuning.RivalSpec,
         ),
     ),
 )
@@ -136,6 +137,7 @@ _TITLES = {
     tuning.TuningSpec: "`tuning`",
     tuning.PruningSpec: "`tuning.pruning`",
     tuning.HyperbandSpec: "`tuning.hyperband`",
+    tuning.RivalSpec: "`tuning.rival`",
 }
 
 _EXPRESSIONS = """\
