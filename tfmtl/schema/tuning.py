@@ -71,7 +71,7 @@ class RivalSpec(Spec):
         default=("Nash-MTL", "IMTL", "Aligned-MTL", "DB-MTL"), min_length=1
     )
     """Of which the best by validation is the rival. The default ones have no preference
-    to set and do not change with the scale of a loss."""
+    between tasks to set."""
     trials: int | None = Field(default=None, ge=0)
     """As many as the search itself had where absent; 0: no rival. A trial with a
     gradient balancer takes up to three times as long."""
