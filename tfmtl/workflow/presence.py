@@ -104,10 +104,14 @@ class Presence:
         self._listener.note(f"{worker} is gone for {seconds:.0f} s{what}")
         self._oracle.release(worker)
         del self._seen[worker]
+        self._path(worker).unlink(missing_ok=True)
 
     def _touched(self, worker: str) -> int:
         """When its file was touched; 0 where there is none."""
         try:
-            return (self._folder / (worker + SUFFIX)).stat().st_mtime_ns
+            return self._path(worker).stat().st_mtime_ns
         except OSError:
             return 0
+
+    def _path(self, worker: str) -> pathlib.Path:
+        return self._folder / (worker + SUFFIX)
