@@ -3,10 +3,10 @@
     python -m benchmarks.tuning --out DIR [--parts conflict kuairand] [--raw DIR]
         [--work DIR] [--seeds 5] [--full]
 
-`conflict`: three tasks of which a trunk of two units can serve two. Twelve numeric
-features; the tasks follow directions that stand at right angles, `a` weakly, `b` and
-`c` strongly, so that equal weights leave `a` out. Sought is the greatest AUC of `a`
-that costs `c` no more than a stated loss (`BOUND`). The log-ratios of a's and c's
+`conflict`: three tasks that share one linear projection of twelve numbers to a single
+one. Each follows a direction of its own (cosine 0.3 between any two), `a` weakly, `b`
+and `c` strongly, so that equal weights leave `a` behind. Sought is the greatest AUC of
+`a` that costs `c` no more than a stated loss (`BOUND`). The log-ratios of a's and c's
 weights to b's are tried on a 9 x 9 grid with three training seeds; then Bayesian and
 random search have 30 trials each, for several search seeds, and their weights are
 scored again on training seeds that no search saw, as the grid's best are. Then several
@@ -51,6 +51,8 @@ from tfmtl.workflow.session import Session
 
 TASKS = ("a", "b", "c")
 FEATURES = 12
+COSINE = 0.3
+"""Between the directions of any two tasks."""
 STRENGTH = {"a": 1.0, "b": 2.0, "c": 1.6}
 ROWS = {"train": 20_000, "validation": 20_000, "test": 2_000}
 WEIGHT = {"min": 1 / 30, "max": 30.0}
@@ -78,12 +80,11 @@ class Point:
 
 
 def conflict_spec() -> DatasetSpec:
-    """Numeric features and three binary tasks."""
+    """A vector that is projected to one number, and three binary tasks."""
     return DatasetSpec.model_validate(
         {
             "features": [
-                {"name": f"x{i}", "kind": "numeric", "indicator": False}
-                for i in range(FEATURES)
+                {"name": "x", "kind": "vector", "size": FEATURES, "project": 1}
             ],
             "tasks": [{"name": t, "label": t} for t in TASKS],
             "keys": {"row": "row"},
@@ -95,7 +96,7 @@ def conflict_spec() -> DatasetSpec:
 def write_conflict(folder: pathlib.Path) -> None:
     """The dataset directory of the three tasks."""
     columns = (
-        *(RecordColumn(name=f"x{i}", dtype="float") for i in range(FEATURES)),
+        RecordColumn(name="x", dtype="float", shape="vector", size=FEATURES),
         *(RecordColumn(name=f"label/{t}", dtype="float") for t in TASKS),
         RecordColumn(name="key/row", dtype="bytes"),
     )
@@ -108,12 +109,14 @@ def write_conflict(folder: pathlib.Path) -> None:
 
 
 def conflict_rows(rows: int, seed: int) -> dict[str, Any]:
-    """Features and labels; each task follows one direction, all at right angles."""
+    """Features and labels; each task follows one direction."""
     draw = np.random.default_rng([7, seed])
     x = draw.normal(size=(rows, FEATURES)).astype(np.float32)
-    directions, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(FEATURES, 3)))
-    found: dict[str, Any] = {f"x{i}": x[:, i] for i in range(FEATURES)}
-    for task, direction in zip(TASKS, directions.T):
+    axes, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(FEATURES, 3)))
+    cosines = np.full((3, 3), COSINE) + (1.0 - COSINE) * np.eye(3)
+    directions = np.linalg.cholesky(cosines) @ axes.T  # [3, F], of length 1
+    found: dict[str, Any] = {"x": x}
+    for task, direction in zip(TASKS, directions):
         logit = STRENGTH[task] * (x @ direction)
         found[f"label/{task}"] = (draw.random(rows) < 1 / (1 + np.exp(-logit))).astype(
             np.float32
@@ -127,7 +130,7 @@ def conflict_experiment(
     seed: int = 0,
     tuning: dict[str, Any] | None = None,
 ) -> Experiment:
-    """A trunk of two units for three tasks."""
+    """Three tasks behind one number."""
     return Experiment.model_validate(
         {
             "name": "conflict",
@@ -135,7 +138,7 @@ def conflict_experiment(
             "dataset": conflict_spec().model_dump(),
             "model": {
                 "class": "SharedBottom",
-                "config": {"bottom_units": [2], "tower_units": []},
+                "config": {"bottom_units": [8], "tower_units": []},
             },
             "balancer": {"class": "Fixed", "config": {"weights": weights or {}}},
             "optimizers": {"default": {"class": "Adam", "learning_rate": 0.02}},
