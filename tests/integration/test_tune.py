@@ -323,9 +323,13 @@ def test_the_rival_has_the_same_budget(
     assert report is not None
     rivals = read_records(directory / "rival")
     assert len(rivals) == len(read_records(directory)) == 2
-    assert {r.values["balancer.class"] for r in rivals} <= {"PCGrad", "IMTL-G"}
     rate = "optimizers.default.learning_rate"
-    assert all(set(r.values) == {"balancer.class", rate} for r in rivals)
+    for record in rivals:
+        assert set(record.values) == {"balancer.class", rate}
+        own = directory / "rival" / "trials" / record.trial / "run/experiment.yaml"
+        trained = load_experiment(own).balancer
+        assert trained.class_name == record.values["balancer.class"]
+        assert trained.class_name in ("PCGrad", "IMTL-G") and not trained.config
     best = max(rivals, key=lambda r: r.metrics["mean/auc"])
     label = f"{best.values['balancer.class']}, rival {best.trial}"
     rows = {row["label"]: row for row in report["retrained"]}

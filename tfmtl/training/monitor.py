@@ -54,8 +54,25 @@ def mean_members(
 def check_monitor(experiment: Experiment, manifest: DatasetManifest) -> None:
     """Refuses a `training.monitor` that the validation split leaves undefined.
 
+    Raises:
+        ConfigError: see `check_defined`.
+    """
+    check_defined(experiment.training.monitor, "training.monitor", experiment, manifest)
+
+
+def check_defined(
+    name: str, setting: str, experiment: Experiment, manifest: DatasetManifest
+) -> None:
+    """Refuses a metric that the validation split leaves undefined.
+
     The counts of a manifest don't tell every case: how many rows with a click have no
     buy is not among them. What they don't tell counts as defined.
+
+    Args:
+        name: Of the metric.
+        setting: Where it stands, for errors.
+        experiment: Has tasks and scenarios.
+        manifest: Has the counts.
 
     Raises:
         ConfigError: The metric cannot be defined: no rows, or one class only.
@@ -71,14 +88,13 @@ def check_monitor(experiment: Experiment, manifest: DatasetManifest) -> None:
         for mean, members in mean_members(tasks, scenarios).items()
         if not defined.isdisjoint(members)
     }
-    monitor = experiment.training.monitor
-    subject, _, metric = monitor.rpartition("/")
+    subject, _, metric = name.rpartition("/")
     if RankingMetric.parse(metric) is not None:
         # Lists are not among the counts: that there are rows is all they tell.
-        defined |= {monitor for m in ("logloss", "rmse") if f"{subject}/{m}" in defined}
-    if monitor not in defined:
+        defined |= {name for m in ("logloss", "rmse") if f"{subject}/{m}" in defined}
+    if name not in defined:
         raise ConfigError(
-            f"`training.monitor` = {monitor!r} is undefined on the validation split: "
+            f"`{setting}` = {name!r} is undefined on the validation split: "
             "there is no such row, AUC lacks one of the two classes, or there is no "
             f"such mean. Defined: {sorted(defined)}"
         )

@@ -102,7 +102,12 @@ def _winner(document: Mapping[str, Any]) -> Iterator[str]:
         f"`{name}` {value:.4f}" for name, value in found["metrics"].items()
     )
     if not found["keeps_bounds"]:
-        yield "It does not keep all bounds: none does, and it misses them by the least."
+        which = (
+            "none of the trials that were trained again does, in the mean over seeds"
+            if found["seeds"] > 1
+            else "none does"
+        )
+        yield f"It does not keep all bounds: {which}, and it misses them by the least."
     if found["values"]:
         rows = [
             [f"`{p}`", _values({p: v})[len(p) + 2 :]]

@@ -103,6 +103,23 @@ def read_records(directory: pathlib.Path, part: str = TRIALS) -> list[TrialRecor
     return [record for record in found if record is not None]
 
 
+def set_aside(directory: pathlib.Path, trial: str) -> None:
+    """Moves a trial of an earlier search to `EARLIER`, so that its name is free."""
+    earlier = directory / EARLIER
+    earlier.mkdir(exist_ok=True)
+    while True:
+        taken = [int(p.name) for p in earlier.iterdir() if p.name.isdecimal()]
+        folder = earlier / f"{max(taken, default=-1) + 1:04d}"
+        try:
+            (directory / TRIALS / trial).rename(folder)
+        except OSError:
+            # Another worker took this number meanwhile.
+            if not folder.exists():
+                raise
+        else:
+            return
+
+
 def hash_of(experiment: Experiment) -> str:
     """Of everything that an experiment says."""
     document = experiment.model_dump(mode="json", by_alias=True)

@@ -128,6 +128,8 @@ class Space:
     def _probed(self) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         """The dimension of each probe, its value, and all values that are set."""
         for path in self.names:
+            if path in self.spec.record_paths:
+                continue  # Each combination of these is a data set, see below.
             for value in self.spec.space[path].ends:
                 values = self._least(path) | {path: value}
                 chosen = {*self.conditions[path], path} & set(_CLASSES)

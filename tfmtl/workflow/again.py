@@ -133,6 +133,7 @@ def _one(
             tested = flat(evaluate(run, "test", dataset=dataset))
         text = json.dumps({"seconds": seconds, "test": tested}, indent=1)
         atomic_write(file, text + "\n")
+    session.check_signal()
     known = json.loads(file.read_text())
     return SeedRun(seed, result.metrics, known["test"], known["seconds"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import time
 
 from tfmtl.files import atomic_write
 
@@ -13,7 +14,7 @@ MOST_ATTEMPTS = 3
 
 
 class Attempts:
-    """Counts kills between two checkpoints of a trial.
+    """Counts kills between two checkpoints of a trial, and seconds of its processes.
 
     A trial that is killed for its memory never comes further; one on a machine that is
     taken away every hour does, and may be begun any number of times.
@@ -26,8 +27,11 @@ class Attempts:
         self._path = folder / ATTEMPTS
         self._reached = _reached(folder)
         self._before = 0
+        self._began = time.monotonic()
+        self._spent = 0.0
         if self._path.exists():
             known = json.loads(self._path.read_text())
+            self._spent = known["spent"]
             if known["reached"] == self._reached:
                 self._before = known["begun"]
 
@@ -37,20 +41,25 @@ class Attempts:
         (folder / ATTEMPTS).unlink(missing_ok=True)
 
     @property
+    def seconds(self) -> float:
+        """Of this process, and of others before that were not killed."""
+        return self._spent + time.monotonic() - self._began
+
+    @property
     def hopeless(self) -> bool:
         """Whether it is not to be begun again."""
         return self._before >= MOST_ATTEMPTS
 
     def begin(self) -> None:
         """Counts this process for one that is killed, until `end`."""
-        self._write(self._before + 1)
+        self._write(self._before + 1, self._spent)
 
     def end(self) -> None:
         """This process was not killed."""
-        self._write(self._before)
+        self._write(self._before, self.seconds)
 
-    def _write(self, begun: int) -> None:
-        text = json.dumps({"begun": begun, "reached": self._reached})
+    def _write(self, begun: int, spent: float) -> None:
+        text = json.dumps({"begun": begun, "reached": self._reached, "spent": spent})
         atomic_write(self._path, text + "\n")
 
 

@@ -56,10 +56,14 @@ class Datasets:
 
     def identity(self) -> dict[str, Any]:
         """What says that a search goes on with the data that it began with."""
+        # In any order of the arguments.
+        ordered = sorted(
+            zip(self._manifests, self.directories), key=lambda d: d[0].schema_hash
+        )
         return {
-            "schema_hash": [m.schema_hash for m in self._manifests],
-            "content_id": [m.content_id for m in self._manifests],
-            "dataset": [str(path.absolute()) for path in self.directories],
+            "schema_hash": [manifest.schema_hash for manifest, _ in ordered],
+            "content_id": [manifest.content_id for manifest, _ in ordered],
+            "dataset": [str(path.absolute()) for _, path in ordered],
         }
 
     def _check_comparable(self) -> None:

@@ -33,18 +33,18 @@ def announced(
         name: Of the worker.
         seconds: Between two times.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path, over = folder / (name + SUFFIX), threading.Event()
 
     def touch() -> None:
         while True:
             # A file system that is away for a moment is no reason to stop.
             with contextlib.suppress(OSError):
+                # `--overwrite` may have taken it away.
+                folder.mkdir(parents=True, exist_ok=True)
                 path.touch()
             if over.wait(seconds):
                 return
 
-    path.touch()
     thread = threading.Thread(target=touch, name="presence", daemon=True)
     thread.start()
     try:

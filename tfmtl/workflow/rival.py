@@ -46,7 +46,9 @@ def rival_experiment(experiment: Experiment, trials: int) -> Experiment | None:
         left[_CLASS] = {"type": "choice", "values": list(names)}
     if not left:
         return None
-    budget = spec.rival.trials or (None if spec.oracle == "hyperband" else trials)
+    # Hyperband's brackets are as many as the search's own.
+    same = spec.max_trials if spec.oracle == "hyperband" else trials
+    budget = spec.rival.trials or same
     section = {
         **spec.model_dump(mode="json"),
         "space": left,
@@ -79,7 +81,8 @@ def find_rivals(search: Search, goal: Goal, trials: int) -> list[Candidate]:
     experiment = rival_experiment(search.experiment, trials)
     if experiment is None:
         plain = with_balancer(search.experiment, names[0])
-        return [Candidate(names[0], "rival", None, plain, folder / names[0], 0, 0.0)]
+        label, place = f"{names[0]}, rival", folder / f"rival-{names[0]}"
+        return [Candidate(label, "rival", None, plain, place, 0, 0.0)]
     inner = _begun(search, experiment)
     said = f"the rival: {', '.join(names)}"
     search.listener.stage(said, inner.spec.budget)
@@ -120,14 +123,10 @@ def _begun(search: Search, experiment: Experiment) -> Search:
     )
     asked = inner.identity()
     try:
-        directory.begin(
-            experiment, asked, search.listener, resume=True, overwrite=False
-        )
+        directory.begin(experiment, asked, resume=True, overwrite=False)
     except ConfigError:
-        # Its settings are another search's, which is not what was asked to be kept.
-        directory.begin(
-            experiment, asked, search.listener, resume=False, overwrite=True
-        )
+        # Other balancers, which the rest of the search did not depend on.
+        directory.begin_anew(experiment, asked, search.listener)
     baseline = search.directory.asked().get("baseline")
-    directory.write(ready=True, baseline=baseline)
+    directory.write(baseline=baseline)
     return inner

@@ -15,7 +15,7 @@ from tfmtl.optim.groups import match_groups
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.load import dump_experiment, load_experiment, parse_experiment
-from tfmtl.training.monitor import check_monitor
+from tfmtl.training.monitor import check_defined, check_monitor
 from tfmtl.training.rundir import EXPERIMENT
 from tfmtl.tuning.choose import choose as choose_record
 from tfmtl.tuning.goals import Goal
@@ -101,7 +101,6 @@ def tune(
         search.directory.begin(
             experiment,
             search.identity(),
-            search.listener,
             resume=resume,
             overwrite=overwrite,
         )
@@ -109,7 +108,6 @@ def tune(
             goal = _resolved(search)
             for bound in goal.bounds:
                 search.listener.note(f"bound: {bound}")
-            search.directory.write(ready=True)
             search.listener.stage("search", search.spec.budget)
             run_trials(search, goal)
             return finish(search, goal)
@@ -159,7 +157,10 @@ def _check_processes(processes: Processes) -> None:
 
 def _check(search: Search) -> None:
     """Refuses a space that does not fit, before anything is trained."""
-    check_monitor(search.experiment, search.datasets.of(search.experiment)[1])
+    manifest = search.datasets.of(search.experiment)[1]
+    check_monitor(search.experiment, manifest)
+    for name in search.goal.metrics:
+        check_defined(name, "tuning", search.experiment, manifest)
     training = search.experiment.training
     if search.spec.oracle == "hyperband" and (
         training.steps is not None or training.evaluate_every is not None
@@ -202,6 +203,7 @@ def _resolved(search: Search) -> Goal:
             session=search.session,
             listener=search.listener,
         )
+        search.session.check_signal()
         baseline = result.metrics
         search.directory.write(baseline=baseline)
     return goal.resolved(baseline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfmtl.errors import ConfigError, DataError
@@ -14,11 +14,17 @@ from tfmtl.progress import Listener
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.load import dump_experiment
 from tfmtl.training.rundir import EXPERIMENT
-from tfmtl.tuning.records import TrialRecord, read_records
+from tfmtl.tuning.records import (
+    EARLIER,
+    TRIALS,
+    TrialRecord,
+    read_records,
+    set_aside,
+)
 from tfmtl.workflow.trials import RUNG
-from tfmtl.workflow.tuner import ORACLE
 
 SEARCH = "search.json"
+ORACLE = "oracle"
 LOCK = "lock"
 _SAME = {
     "space": "the space, or the experiment around it,",
@@ -27,6 +33,7 @@ _SAME = {
     "seed": "the experiment's `seed`",
 }
 """Parts of what was asked that are one search's for good."""
+_NOT_YET = {"finished": False, "ready": False, "over": False}
 
 
 class SearchDirectory:
@@ -46,8 +53,13 @@ class SearchDirectory:
 
     @property
     def ready(self) -> bool:
-        """Whether the chief knows what the bounds are."""
+        """Whether the chief knows what the bounds are, and has trials to give."""
         return self.exists and bool(self.asked().get("ready"))
+
+    @property
+    def over(self) -> bool:
+        """Whether the chief has no more trials to give."""
+        return self.exists and bool(self.asked().get("over"))
 
     def check_free(self) -> None:
         """Refuses a folder that a process is searching in, before it is changed.
@@ -84,7 +96,6 @@ class SearchDirectory:
         self,
         experiment: Experiment,
         asked: Mapping[str, Any],
-        listener: Listener,
         *,
         resume: bool,
         overwrite: bool,
@@ -94,7 +105,6 @@ class SearchDirectory:
         Args:
             experiment: Has the space.
             asked: What makes a search the one that it is.
-            listener: Told how many trials are over.
             resume: Continue one that is not finished.
             overwrite: Replace what the folder holds.
 
@@ -106,7 +116,7 @@ class SearchDirectory:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
             # First: a kill from here on leaves a search that can be resumed.
-            self._replace(asked)
+            self._replace({**asked, **_NOT_YET})
             atomic_write(self.path / EXPERIMENT, dump_experiment(experiment))
             return
         before = self.asked()
@@ -116,12 +126,30 @@ class SearchDirectory:
                 f"`directory` {str(self.path)!r} holds a search that is not finished: "
                 "pass --resume to continue it, or --overwrite"
             )
-        over = len(read_records(self.path))
-        listener.note(f"{over} trials of this space are over, and are taken over")
         if before["oracle"] != asked["oracle"]:
             # Another oracle, goal or seed: it begins anew, and is told what is known.
             shutil.rmtree(self.path / ORACLE, ignore_errors=True)
-        self._replace({**before, **asked, "finished": False, "ready": False})
+        self._replace({**before, **asked, **_NOT_YET})
+        atomic_write(self.path / EXPERIMENT, dump_experiment(experiment))
+
+    def begin_anew(
+        self, experiment: Experiment, asked: Mapping[str, Any], listener: Listener
+    ) -> None:
+        """Another search in the folder of one: its trials move to `earlier`.
+
+        Those of an experiment that comes up again are not run again.
+
+        Args:
+            experiment: Has the space.
+            asked: What makes a search the one that it is.
+            listener: Told how many trials moved.
+        """
+        moved = [path.name for path in sorted((self.path / TRIALS).glob("*/"))]
+        for name in moved:
+            set_aside(self.path, name)
+        listener.note(f"{len(moved)} trials of another space moved to {EARLIER}/")
+        shutil.rmtree(self.path / ORACLE, ignore_errors=True)
+        self._replace({**asked, **_NOT_YET})
         atomic_write(self.path / EXPERIMENT, dump_experiment(experiment))
 
     def check_same(self, asked: Mapping[str, Any]) -> None:
@@ -137,6 +165,12 @@ class SearchDirectory:
                     f"`directory` {str(self.path)!r} holds a search, and {what} is not "
                     "the one of that search. Choose another folder, or pass --overwrite"
                 )
+
+    def keep_only(self, trials: Collection[str]) -> None:
+        """Moves trials that are over and no part of this search to `earlier`."""
+        for record in read_records(self.path):
+            if record.trial not in trials:
+                set_aside(self.path, record.trial)
 
     def known(self) -> list[TrialRecord]:
         """The trials to tell an oracle that begins anew; none where it has a state."""

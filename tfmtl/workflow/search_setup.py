@@ -127,7 +127,7 @@ class Search:
             self._trials(goal),
             self.space.values,
             goal,
-            self.path,
+            self.directory,
             self.listener,
         )
         if records:

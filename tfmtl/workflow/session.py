@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import json
 import pathlib
+import signal
 import tempfile
 from typing import Any
 
@@ -66,6 +67,14 @@ class Session:
         self.signal: int | None = None
         self.prepared: Prepared | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def check_signal(self) -> None:
+        """Raises a signal that came when a run had nothing left to stop.
+
+        It was not for that run alone, but for all that were to come.
+        """
+        if self.signal is not None:
+            signal.raise_signal(self.signal)
 
     def prepare(
         self, experiment: Experiment, manifest: DatasetManifest, directory: pathlib.Path

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import signal
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +26,7 @@ from tfmtl.tuning.records import (
     hash_of,
     read_record,
     read_records,
+    set_aside,
 )
 from tfmtl.workflow.attempts import MOST_ATTEMPTS, Attempts
 from tfmtl.workflow.session import Session
@@ -109,7 +108,6 @@ class Trials:
             Interrupted: A signal came; the trial goes on when it is run again.
         """
         folder, written = self.folder(trial), dict(values)
-        began = time.monotonic()
         try:
             experiment = parse_experiment(self._apply(values), f"trial {trial}")
         except ConfigError as error:
@@ -129,13 +127,11 @@ class Trials:
                 record = self._equal(trial, written, identity)
             if record is None:
                 record = self._train(
-                    trial, written, experiment, identity, epochs, parent, began
+                    trial, written, experiment, identity, epochs, parent
                 )
                 record = dataclasses.replace(record, epochs=epochs)
             self._written(record)
-        if self._session.signal is not None:
-            # It came when nothing was left to stop: not for this trial, but for all.
-            signal.raise_signal(self._session.signal)
+        self._session.check_signal()
         return record
 
     def _known(
@@ -148,7 +144,7 @@ class Trials:
         same = json.dumps(record.values) == json.dumps(values)
         if same and (record.epochs == epochs or not record.usable):
             return record
-        self._set_aside(folder)
+        set_aside(self._directory, folder.name)
         return None
 
     def _written(self, record: TrialRecord) -> TrialRecord:
@@ -163,7 +159,6 @@ class Trials:
         identity: str,
         epochs: int | None,
         parent: str | None,
-        began: float,
     ) -> TrialRecord:
         run = self.folder(trial) / RUN
         seed = experiment.seed
@@ -216,7 +211,7 @@ class Trials:
             metrics=result.metrics,
             step=result.step,
             steps=result.steps,
-            seconds=time.monotonic() - began,
+            seconds=attempts.seconds,
             seed=seed,
             experiment=identity,
             worker=self._worker,
@@ -226,17 +221,20 @@ class Trials:
         self, trial: str, values: dict[str, Any], identity: str
     ) -> TrialRecord | None:
         """The record of a finished trial of the same experiment, under this name."""
-        known = read_records(self._directory)
-        for other in known + read_records(self._directory, EARLIER):
-            same = other.experiment == identity and other.status == "finished"
-            if same and other.reason != RUNG and other.trial != trial:
-                origin = other.reused or other.trial
+        known = {r.trial: r for r in read_records(self._directory) if r.trial != trial}
+        # An earlier trial may have had any name, this one's too.
+        for folder in sorted((self._directory / EARLIER).glob("*/")):
+            if record := read_record(folder):
+                known[f"{EARLIER}/{folder.name}"] = record
+        for origin, other in known.items():
+            whole = other.status == "finished" and other.reason != RUNG
+            if whole and other.experiment == identity:
                 return dataclasses.replace(
                     other,
                     trial=trial,
                     values=values,
                     seconds=0.0,
-                    reused=origin,
+                    reused=other.reused or origin,
                     worker=self._worker,
                     epochs=None,
                 )
@@ -258,13 +256,6 @@ class Trials:
             experiment=identity,
             worker=self._worker,
         )
-
-    def _set_aside(self, folder: pathlib.Path) -> None:
-        """Moves a trial of an earlier search, so that its name is free."""
-        earlier = self._directory / EARLIER
-        earlier.mkdir(exist_ok=True)
-        taken = [int(p.name) for p in earlier.iterdir() if p.name.isdecimal()]
-        folder.rename(earlier / f"{max(taken, default=-1) + 1:04d}")
 
     def _inherit(self, parent: str, run: pathlib.Path) -> None:
         """Copies a run to go on with it: from now on it is not finished."""

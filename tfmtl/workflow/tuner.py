@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +16,10 @@ from tfmtl.progress import Listener
 from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.oracles.outcomes import SCORE
 from tfmtl.tuning.records import TrialRecord
+from tfmtl.workflow.chief_client import ChiefClient
+from tfmtl.workflow.search_directory import ORACLE, SearchDirectory
 from tfmtl.workflow.trials import Trials
 
-ORACLE = "oracle"
 _IDLE_SECONDS = 0.2
 
 
@@ -34,7 +34,7 @@ class Tuner(BaseTuner):
         trials: Runs.
         values: Hyper-parameters of keras-tuner to values by dotted path.
         goal: Bounds are numbers.
-        directory: Of the search.
+        directory: Of the search; says whether it is over.
         listener: Told about the trials.
     """
 
@@ -44,12 +44,14 @@ class Tuner(BaseTuner):
         trials: Trials,
         values: Callable[[Any], dict[str, Any]],
         goal: Goal,
-        directory: pathlib.Path,
+        directory: SearchDirectory,
         listener: Listener,
     ) -> None:
         # It prints that it reloads.
         with contextlib.redirect_stdout(io.StringIO()):
-            super().__init__(oracle, directory=str(directory), project_name=ORACLE)
+            super().__init__(oracle, directory=str(directory.path), project_name=ORACLE)
+        if self._is_worker():
+            self.oracle = ChiefClient(oracle, lambda: directory.over)
         self._trials = trials
         self._values = values
         self._goal = goal

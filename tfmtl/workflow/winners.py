@@ -9,7 +9,7 @@ from tfmtl.errors import TrainingError
 from tfmtl.schema.load import parse_experiment
 from tfmtl.tuning import plots
 from tfmtl.tuning.goals import Goal
-from tfmtl.tuning.pareto import best_records
+from tfmtl.tuning.pareto import best_records, measured
 from tfmtl.tuning.records import TrialRecord, read_records
 from tfmtl.tuning.retrained import Retrained
 from tfmtl.workflow.again import (
@@ -39,15 +39,17 @@ def finish(search: Search, goal: Goal) -> dict[str, Any]:
         TrainingError: Every trial failed.
     """
     records = read_records(search.path)
-    if not any(record.usable for record in records):
-        reasons = sorted({r.reason for r in records}) or ["there were none"]
+    if not measured(records, goal):
+        reasons = sorted({r.reason for r in records if not r.usable})
+        reasons = reasons or [f"none has all of {list(goal.metrics)}"]
         raise TrainingError(f"every trial failed: {'; '.join(reasons)[:1000]}")
     # Before anything else can go wrong.
     report = _write(search, goal, records, [])
     if search.spec.seeds:
         first = search.experiment.seed + 1
         candidates = _candidates(search, goal, records)
-        candidates += find_rivals(search, goal, len(records))
+        budget = search.spec.budget or len(records)
+        candidates += find_rivals(search, goal, min(budget, len(records)))
         again = train_again(
             candidates,
             range(first, first + search.spec.seeds),
@@ -60,7 +62,10 @@ def finish(search: Search, goal: Goal) -> dict[str, Any]:
     if not plots.available():
         search.listener.note(plots.MISSING)
     if not report["winner"]["keeps_bounds"]:
-        search.listener.note("no trial keeps all bounds; best.yaml is the nearest")
+        which = "trained again " if search.spec.seeds else ""
+        search.listener.note(
+            f"no trial {which}keeps all bounds; best.yaml is the nearest"
+        )
     search.directory.write(finished=True)
     return report
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -69,11 +70,19 @@ def test_a_worker_without_a_file_has_as_long(watched: Any) -> None:
 
 def test_a_worker_announces_itself(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "logs" / "worker0.alive"
-    with announced(tmp_path / "logs", "worker0", seconds=0.01):
-        first = path.stat().st_mtime_ns
-        for _ in range(500):
-            if path.stat().st_mtime_ns > first:
-                break
+
+    def wait_until(seen: Callable[[], bool]) -> None:
+        for _ in range(1000):
+            if seen():
+                return
             time.sleep(0.01)
-        assert path.stat().st_mtime_ns > first
+        raise AssertionError("nothing was touched")
+
+    with announced(tmp_path / "logs", "worker0", seconds=0.01):
+        wait_until(path.exists)
+        first = path.stat().st_mtime_ns
+        wait_until(lambda: path.stat().st_mtime_ns > first)
+        # `--overwrite` takes the whole directory away.
+        path.parent.rename(tmp_path / "gone")
+        wait_until(path.exists)
     assert not path.exists()

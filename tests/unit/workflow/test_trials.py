@@ -158,8 +158,10 @@ def test_a_name_that_an_earlier_search_used(made: Any, tmp_path: pathlib.Path) -
     assert [r.values for r in read_records(tmp_path)] == [{"rate": 0.2}]
     (aside,) = read_records(tmp_path, "earlier")
     assert aside.values == {"rate": 0.1}
-    # What is aside still has its result.
-    assert trials.run("0001", {"rate": 0.1}).metrics == {"click/auc": 0.6}
+    # What is aside still has its result, for whatever name.
+    for name in ("0001", "0000"):
+        found = trials.run(name, {"rate": 0.1})
+        assert (found.metrics, found.reused) == ({"click/auc": 0.6}, "earlier/0000")
     # Half a run of another experiment does not stand in the way.
     RunDirectory(trials.folder("0002") / "run").begin(
         Experiment.model_validate(apply({"rate": 0.9})), {}

@@ -77,9 +77,9 @@ class DurableOracle(StoredOracle):
     def create_trial(self, tuner_id: str) -> Trial:
         """The next trial of a tuner, or an empty one that says IDLE or STOPPED.
 
-        A tuner that has one running, or had when the chief was killed, gets that. What
-        other tuners had running is for them to come back to: it is given away when
-        nothing new is left.
+        A tuner that has one running, or had when the chief was killed, gets that; else
+        one that was released. What other tuners had running when the chief was killed
+        is for them to come back to: it is given away when nothing new is left.
         """
         with self._lock:
             running = self.ongoing_trials.get(tuner_id)
@@ -87,9 +87,13 @@ class DurableOracle(StoredOracle):
                 outcomes.forget(running)
                 return running
             self.tuner_ids.add(tuner_id)
-            own = [t for t in self._retry_queue if self._owners.get(t) == tuner_id]
-            if own:
-                return self._again(own[0], tuner_id)
+            waiting = [
+                t
+                for t in self._retry_queue
+                if self._owners.get(t, tuner_id) == tuner_id
+            ]
+            if waiting:
+                return self._again(waiting[0], tuner_id)
             trial = self._new()
             if trial.status != TrialStatus.RUNNING and self._retry_queue:
                 return self._again(self._retry_queue[0], tuner_id)
