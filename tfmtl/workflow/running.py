@@ -19,7 +19,16 @@ from tfmtl.workflow.presence import Presence, announced
 from tfmtl.workflow.search_directory import SearchDirectory
 from tfmtl.workflow.search_setup import Search
 from tfmtl.workflow.tuner import described, name_of
-from tfmtl.workflow.workers import CHIEF, IP, LOGS, NAME, PORT, Chief, LocalWorkers
+from tfmtl.workflow.workers import (
+    CHIEF,
+    IP,
+    LOGS,
+    NAME,
+    PORT,
+    Chief,
+    LocalWorkers,
+    end_with_parent,
+)
 
 MISTAKE = ".mistake"
 """Of a file that says what a worker ended by."""
@@ -115,6 +124,7 @@ def work(search: Search) -> None:
         ConfigError: The chief searches something else.
         TrainingError: The chief is away for too long.
     """
+    end_with_parent()
     name = os.environ[NAME]
     search.listener.stage(f"{name} of the search")
     if not _chief_there(search.directory):

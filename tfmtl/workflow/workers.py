@@ -38,6 +38,8 @@ IP, PORT, NAME = (
     "KERASTUNER_ORACLE_PORT",
     "KERASTUNER_TUNER_ID",
 )
+PARENT = "TFMTL_PARENT"
+"""Process of the chief that started a worker on its own machine."""
 CHIEF = "chief"
 Role = Literal["alone", "chief", "worker"]
 LOGS = "workers"
@@ -187,6 +189,7 @@ class LocalWorkers:
             IP: "127.0.0.1",
             PORT: str(self._port),
             NAME: name,
+            PARENT: str(os.getpid()),
             "OMP_NUM_THREADS": str(self._threads),
             "TF_NUM_INTRAOP_THREADS": str(self._threads),
             "TF_NUM_INTEROP_THREADS": str(self._threads),
@@ -200,7 +203,6 @@ class LocalWorkers:
                 stderr=log,
                 # Ctrl-C reaches the chief alone, which ends its workers.
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
 
     def _log(self, name: str) -> pathlib.Path:
@@ -213,8 +215,19 @@ class LocalWorkers:
         return (wrong or told or ["no output"])[-1][:500]
 
 
-def _end_with_parent() -> None:
-    """Asks Linux for SIGTERM when the parent dies, SIGKILL of the parent included."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+def end_with_parent() -> None:
+    """Lets a worker that a chief on this machine started end with it.
+
+    Asks Linux for SIGTERM when the parent dies, of SIGKILL too. Not between fork and
+    exec: there gRPC's handlers for a fork run in the child, and may abort it.
+
+    Raises:
+        TrainingError: The parent is dead already.
+    """
+    parent = os.environ.get(PARENT)
+    if parent is None or sys.platform != "linux":
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        raise TrainingError("the chief that started this worker is gone")
