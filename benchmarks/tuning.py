@@ -6,11 +6,12 @@
 `conflict`: three tasks that share one linear projection of twelve numbers to a single
 one. Each follows a direction of its own (cosine 0.3 between any two), `a` weakly, `b`
 and `c` strongly, so that equal weights leave `a` behind. Sought is the greatest AUC of
-`a` that costs `c` no more than a stated loss (`BOUND`). The log-ratios of a's and c's
-weights to b's are tried on a 9 x 9 grid with three training seeds; then Bayesian and
-random search have 30 trials each, for several search seeds, and their weights are
-scored again on training seeds that no search saw, as the grid's best are. Then several
-objectives: AUC of a, b and c, by hypervolume over one reference point.
+`a` that costs `c` no more than a stated loss (`BOUND`), of what Equal has over the
+grid's seeds. The log-ratios of a's and c's weights to b's are tried on a 9 x 9 grid
+with three training seeds; then Bayesian and random search have 30 trials each, for
+several search seeds, and their weights are scored again on training seeds that no
+search saw, as the grid's best are. Then several objectives: AUC of a, b and c, by
+hypervolume over one reference point.
 
 `kuairand`: loss weights and learning rates by group, searched with the shipped
 experiment for four tasks; what that buys on test, over seeds, beside Equal and beside
@@ -64,6 +65,8 @@ BOUND = 0.03
 """So much of the AUC that `c` has under equal weights may be lost."""
 TOLERANCE = 1e-3
 """By so much a mean over seeds may miss the bound: seeds differ by about as much."""
+REACH = 0.003
+"""So much may a search end behind the grid."""
 TRIALS = 30
 
 
@@ -199,15 +202,15 @@ def value(point: Point, bound: float) -> float:
     return point.auc["a"] if missing <= TOLERANCE else -missing
 
 
-def search_section(**changes: Any) -> dict[str, Any]:
-    """`tuning` of the search over two log-ratios."""
+def search_section(bound: float, **changes: Any) -> dict[str, Any]:
+    """`tuning` of the search over two log-ratios, by the grid's own bound."""
     return {
         "space": {
             f"balancer.config.weights.{t}": {"type": "float", **WEIGHT}
             for t in ("a", "c")
         },
         "objective": "a/auc",
-        "constraints": [f"c/auc >= baseline - {BOUND}"],
+        "constraints": [f"c/auc >= {bound:.6f}"],
         "max_trials": TRIALS,
         "controls": [],
         "seeds": 0,
@@ -250,12 +253,13 @@ def conflict(out: pathlib.Path, work: pathlib.Path, seeds: int) -> str:
     for oracle in ("bayesian", "random"):
         chosen = []
         for seed in range(seeds):
-            section = search_section(oracle=oracle, seed=seed)
+            section = search_section(bound, oracle=oracle, seed=seed)
             folder = work / f"search-{oracle}-{seed}"
             chosen.append(_winner(run_search(dataset, folder, section), bound))
         scored = scorer.points(chosen, FRESH_SEEDS)
         lines.append(_row(f"{oracle}, {TRIALS} trials", scored, fresh_bound, goal))
-    head = ["weights", "AUC of a", "of b", "of c", "keep the bound", "behind the grid"]
+    head = ["weights", "AUC of a", "of b", "of c", "keep the bound"]
+    head += ["behind the grid", f"by at most {REACH}"]
     gain = goal - value(fresh_equal, fresh_bound)
     return (
         f"Bound: AUC of c >= {fresh_bound:.4f}. The grid's best is {gain:+.4f} of "
@@ -277,12 +281,14 @@ def _winner(records: Iterable[TrialRecord], bound: float) -> tuple[float, float]
 
 def _row(label: str, points: Sequence[Point], bound: float, goal: float) -> list[str]:
     keeping = [p for p in points if value(p, bound) > 0]
-    behind = statistics.mean(goal - value(p, bound) for p in points)
+    missing = [goal - value(p, bound) for p in points]
+    reach = sum(m <= REACH for m in missing)
     return [
         label,
         *(plus_minus([p.auc[t] for p in points]) for t in TASKS),
         f"{len(keeping)} of {len(points)}",
-        f"{behind:+.4f}",
+        f"{statistics.mean(missing):+.4f}",
+        f"{reach} of {len(points)}",
     ]
 
 
@@ -292,6 +298,7 @@ def fronts(dataset: pathlib.Path, work: pathlib.Path, seeds: int) -> str:
     for oracle in ("bayesian", "random"):
         for seed in range(seeds):
             section = search_section(
+                0.0,
                 oracle=oracle,
                 seed=seed,
                 objective=[f"{t}/auc" for t in TASKS],
