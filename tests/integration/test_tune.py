@@ -227,7 +227,7 @@ def test_killed_workers_and_a_killed_chief(
     dataset: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     directory, file = tmp_path / "search", tmp_path / "experiment.yaml"
-    asked = experiment(oracle="random", max_trials=6)
+    asked = experiment(oracle="random", max_trials=6, seeds=1, top=1)
     slow = asked.training.model_copy(update={"epochs": 15})
     file.write_text(dump_experiment(asked.model_copy(update={"training": slow})))
     command = [sys.executable, "-m", "tfmtl", "tune", str(file)]
@@ -261,6 +261,11 @@ def test_killed_workers_and_a_killed_chief(
     assert {k: after[k] for k in before} == before
     log.seek(0)
     assert "was killed" in log.read()
+    # The workers trained the best one and the experiment as it is written again, too.
+    report = json.loads((directory / "report.json").read_text())
+    assert [row["seeds"] for row in report["retrained"]] == [[1], [1]]
+    log.seek(0)
+    assert "train on other seeds, 2 at a time" in log.read()
     values = [json.dumps(r.values) for r in read_records(directory)]
     assert len(set(values)) == 6
     for name in after:

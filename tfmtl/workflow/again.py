@@ -88,8 +88,7 @@ def train_again(
         for candidate in candidates:
             run = candidate.folder / f"seed-{seed}"
             try:
-                dataset = datasets.path(candidate.experiment)
-                found = _one(candidate.experiment, seed, dataset, run, session)
+                found = train_one(candidate.experiment, seed, datasets, run, session)
                 runs[candidate.label].append(found)
             except Interrupted:
                 raise
@@ -111,13 +110,26 @@ def train_again(
     ]
 
 
-def _one(
+def train_one(
     experiment: Experiment,
     seed: int,
-    dataset: pathlib.Path,
+    datasets: Datasets,
     run: pathlib.Path,
     session: Session,
 ) -> SeedRun:
+    """Trains one candidate on one seed, unless it is done; reads the test split once.
+
+    Args:
+        experiment: Of any seed.
+        seed: To train with.
+        datasets: Of the search.
+        run: The run directory.
+        session: Shared by the runs of this process.
+
+    Raises:
+        Interrupted: A signal came; the run goes on when it is asked for again.
+    """
+    dataset = datasets.path(experiment)
     began = time.monotonic()
     asked = experiment.model_copy(update={"seed": seed})
     if run.exists() and not is_of(run, hash_of(asked)):

@@ -22,6 +22,7 @@ from tfmtl.tuning.goals import Goal
 from tfmtl.tuning.records import TrialRecord, read_records
 from tfmtl.tuning.space import Space
 from tfmtl.workflow.again import CONFIGURED, CONTROLS
+from tfmtl.workflow.again_workers import asked_again, work_again
 from tfmtl.workflow.datasets import Datasets
 from tfmtl.workflow.running import run_trials, work
 from tfmtl.workflow.search_directory import LOCK, SearchDirectory
@@ -93,7 +94,7 @@ def tune(
         # Processes that share a GPU take of its memory what they need, not all.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if processes.part == "worker":
-        work(search)
+        work_again(search) if asked_again() else work(search)
         return None
     _check(search)
     try:

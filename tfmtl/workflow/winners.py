@@ -20,6 +20,7 @@ from tfmtl.workflow.again import (
     train_again,
     with_balancer,
 )
+from tfmtl.workflow.again_workers import train_by_workers
 from tfmtl.workflow.results import write_results
 from tfmtl.workflow.rival import find_rivals
 from tfmtl.workflow.search_setup import Search
@@ -46,13 +47,16 @@ def finish(search: Search, goal: Goal) -> dict[str, Any]:
     # Before anything else can go wrong.
     report = _write(search, goal, records, [])
     if search.spec.seeds:
-        first = search.experiment.seed + 1
         candidates = _candidates(search, goal, records)
         budget = search.spec.budget or len(records)
         candidates += find_rivals(search, goal, min(budget, len(records)))
+        first = search.experiment.seed + 1
+        seeds = range(first, first + search.spec.seeds)
+        if search.processes.workers > 1:
+            train_by_workers(search, candidates, seeds)
         again = train_again(
             candidates,
-            range(first, first + search.spec.seeds),
+            seeds,
             search.datasets,
             search.session,
             search.listener,

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, Literal
 
@@ -127,6 +127,7 @@ class LocalWorkers:
         directory: Of the search; each worker writes a log there.
         listener: Told about deaths.
         ended: Trials that are over by now.
+        environment: More variables of theirs.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class LocalWorkers:
         directory: pathlib.Path,
         listener: Listener,
         ended: Callable[[], int],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._ended = ended
+        self._environment = dict(environment or {})
         self._seen = 0
         self._command = list(command)
         self._port = port
@@ -148,6 +151,11 @@ class LocalWorkers:
         self._threads = max(1, (os.cpu_count() or 1) // count)
         self._deaths = dict.fromkeys((f"worker{i}" for i in range(count)), 0)
         self._processes = {name: self._start(name) for name in self._deaths}
+
+    @property
+    def running(self) -> bool:
+        """Whether one has not come to its end."""
+        return any(process.poll() != 0 for process in self._processes.values())
 
     def tend(self) -> None:
         """Starts dead workers again.
@@ -193,6 +201,7 @@ class LocalWorkers:
             "OMP_NUM_THREADS": str(self._threads),
             "TF_NUM_INTRAOP_THREADS": str(self._threads),
             "TF_NUM_INTEROP_THREADS": str(self._threads),
+            **self._environment,
         }
         with self._log(name).open("ab") as log:
             return subprocess.Popen(
