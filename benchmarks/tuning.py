@@ -1,7 +1,7 @@
 """What a search finds: loss weights of conflicting tasks, and on a real log.
 
     python -m benchmarks.tuning --out DIR [--parts conflict kuairand] [--raw DIR]
-        [--work DIR] [--seeds 5] [--full]
+        [--work DIR] [--seeds 5] [--trials 30] [--full]
 
 `conflict`: three tasks that share one linear projection of twelve numbers to a single
 one. Each follows a direction of its own (cosine 0.3 between any two), `a` weakly, `b`
@@ -16,7 +16,7 @@ hypervolume over one reference point.
 `kuairand`: loss weights and learning rates by group, searched with the shipped
 experiment for four tasks; what that buys on test, over seeds, beside Equal and beside
 the best of four gradient balancers, whose learning rates were searched with as many
-trials. Reduced: 12 trials of at most two epochs. Full: 30, epochs as shipped.
+trials. Reduced: at most two epochs. Full: epochs as shipped.
 """
 
 from __future__ import annotations
@@ -353,7 +353,7 @@ def kuairand(options: argparse.Namespace, work: pathlib.Path) -> str:
             "optimizers.default.learning_rate": rate,
             "optimizers.embedding.learning_rate": rate,
         },
-        "max_trials": 30 if options.full else 12,
+        "max_trials": options.trials,
         "top": 2,
         "seeds": options.seeds,
         "controls": ["Equal"],
@@ -378,6 +378,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path())
     parser.add_argument("--work", type=pathlib.Path, help="kept for the next call")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of `kuairand`")
     parser.add_argument("--full", action="store_true", help="the full size")
     options = parser.parse_args()
     if "kuairand" in options.parts and options.raw is None:
