@@ -102,6 +102,16 @@ class Balancer(tf.Module):
         """T."""
         return len(self.tasks.names)
 
+    def check_plan(self, planned_steps: int) -> None:
+        """Refuses a run in which the balancer would do nothing.
+
+        Args:
+            planned_steps: Of the run.
+
+        Raises:
+            ConfigError: A window or warm-up is as long as the run.
+        """
+
     def by_task(
         self, values: Mapping[str, float], default: float, setting: str
     ) -> list[float]:

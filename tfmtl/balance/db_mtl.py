@@ -11,6 +11,7 @@ from tfmtl._keras import tf
 from tfmtl.balance.base import VANISHED, GradientCombination, TaskStats
 from tfmtl.balance.config import BalancerConfig
 from tfmtl.balance.gram import gram_matrix, scale, weighted_sum
+from tfmtl.balance.logs import usable
 from tfmtl.balance.solvers import norms_of
 
 EPSILON = 1e-8
@@ -22,9 +23,11 @@ def log_loss_factors(losses: Any, present: Any) -> Any:
 
     Args:
         losses: [T].
-        present: [T] bool; 0 of others.
+        present: [T] bool; 0 of others, and where a loss has no logarithm.
     """
-    return tf.where(present, 1.0 / (losses + EPSILON), tf.zeros_like(losses))
+    used = usable(losses, present)
+    safe = tf.where(used, losses, tf.ones_like(losses))
+    return tf.where(used, 1.0 / (safe + EPSILON), tf.zeros_like(losses))
 
 
 def equal_norm_weights(norms: Any, usable: Any) -> Any:
@@ -82,13 +85,14 @@ class DBMTL(GradientCombination):
         ]
 
     def combine(self, stats: TaskStats, gradients: Sequence[Sequence[Any]]) -> Any:
-        logs = log_loss_factors(stats.losses, stats.present)
+        present = usable(stats.losses, stats.present)
+        logs = log_loss_factors(stats.losses, present)
         scaled = [[scale(g, logs[t]) for t, g in enumerate(row)] for row in gradients]
         if self.config.beta:
-            self._average(scaled, stats.present)
+            self._average(scaled, present)
         norms = norms_of(gram_matrix([scaled[i] for i in self._dense] or scaled))
-        usable = stats.present & (norms >= VANISHED)
-        weights = tf.cast(equal_norm_weights(norms, usable), tf.float32)
+        used = present & (norms >= VANISHED)
+        weights = tf.cast(equal_norm_weights(norms, used), tf.float32)
         return [weighted_sum(row, weights) for row in scaled], weights * logs
 
     def _average(self, gradients: list[list[Any]], present: Any) -> None:

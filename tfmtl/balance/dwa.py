@@ -9,6 +9,7 @@ from pydantic import Field
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
 from tfmtl.balance.logs import EPSILON
+from tfmtl.errors import ConfigError
 
 
 def dwa_weights(ratios: Any, temperature: float) -> Any:
@@ -59,6 +60,14 @@ class DWA(LossWeighting):
         self.older = self.state("older", zeros)
         self.newer = self.state("newer", zeros)
         self.means = self.state("means", zeros)
+
+    def check_plan(self, planned_steps: int) -> None:
+        if 2 * self.window >= planned_steps:
+            raise ConfigError(
+                "`balancer.config.window` of DWA must be below half of the run's "
+                "steps, or all tasks weigh 1 in all of them. Received: "
+                f"{self.window} (an epoch where it is absent) in {planned_steps} steps"
+            )
 
     def weigh(self, stats: TaskStats) -> Any:
         # A window that ended with the last step takes effect in this one.

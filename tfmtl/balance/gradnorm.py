@@ -8,7 +8,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
+from tfmtl.balance.base import (
+    VANISHED,
+    BalancerConfig,
+    LossWeighting,
+    TaskInfo,
+    TaskStats,
+)
 from tfmtl.balance.logs import EPSILON
 
 
@@ -58,8 +64,9 @@ class GradNorm(LossWeighting):
         w <- T w / sum_s w_s
 
     w starts at 1; the network's step is by the weights from before their own. The
-    target is held constant as a whole, and nothing of it reaches the network. An absent
-    task keeps its weight; the others keep their sum.
+    target is held constant as a whole, and nothing of it reaches the network. A task
+    that is absent, or has no gradient there, keeps its weight; the others keep their
+    sum.
     """
 
     Config = GradNormConfig
@@ -85,7 +92,11 @@ class GradNorm(LossWeighting):
     def weigh(self, stats: TaskStats) -> Any:
         weights = tf.convert_to_tensor(self.weights)
         initial, ready = self._initial(stats)
-        moving = stats.present & ready
+        # A task that misses the last shared layer would pull the mean norm down in
+        # every step, and in the end take all the weight.
+        squares = tf.linalg.diag_part(stats.gramian[0])
+        reached = squares >= VANISHED**2
+        moving = stats.present & ready & reached
         self.weights.assign(self._moved(weights, stats, initial, moving))
         return weights
 

@@ -10,6 +10,7 @@ from tfmtl._keras import tf
 from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
 from tfmtl.balance.config import BalancerConfig, MeanConfig
 from tfmtl.balance.imtl_l import scale_slope
+from tfmtl.balance.logs import usable
 from tfmtl.balance.solvers import (
     TINY,
     combined_norm,
@@ -53,7 +54,9 @@ def imtl_g_weights(gramian: Any) -> Any:
     return weights * tf.minimum(tf.reduce_max(norms) / tf.maximum(length, TINY), 1.0)
 
 
-def imtl_l_step(scales: Any, losses: Any, present: Any, rate: float) -> Any:
+def imtl_l_step(
+    scales: Any, losses: Any, present: Any, rate: float, bound: float
+) -> Any:
     """One descent step of sum_t e^{s_t} L_t - s_t on s.
 
     The slope e^{s_t} L_t - 1 is cut at 1: a loss of 1000 must not throw s away.
@@ -61,14 +64,17 @@ def imtl_l_step(scales: Any, losses: Any, present: Any, rate: float) -> Any:
     Args:
         scales: [T] s.
         losses: [T].
-        present: [T] bool; others stay.
+        present: [T] bool; others stay, and so do losses that are not above 0, of which
+            no scale makes a 1.
         rate: Of the step.
+        bound: s stays in [-bound, bound].
 
     Returns:
         [T]; at rest where e^{s_t} L_t = 1.
     """
     slopes = tf.minimum(scale_slope(scales, losses), 1.0)
-    return scales - rate * tf.where(present, slopes, tf.zeros_like(slopes))
+    moved = tf.clip_by_value(scales - rate * slopes, -bound, bound)
+    return tf.where(usable(losses, present), moved, scales)
 
 
 class IMTLG(GradientWeighting):
@@ -87,6 +93,8 @@ class IMTLConfig(MeanConfig):
 
     learning_rate: float = Field(default=0.05, gt=0)
     """Of the log scales s_t, which descend e^{s_t} L_t - s_t beside the network."""
+    bound: float = Field(default=10.0, gt=0)
+    """s stays in [-bound, bound]."""
 
 
 class IMTL(GradientWeighting):
@@ -107,6 +115,7 @@ class IMTL(GradientWeighting):
                 stats.losses,
                 stats.present,
                 self.config.learning_rate,
+                self.config.bound,
             )
         )
         return super().weigh(stats)

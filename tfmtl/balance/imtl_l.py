@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
+from tfmtl.balance.logs import usable
 
 
 def scale_slope(scales: Any, losses: Any) -> Any:
@@ -34,7 +35,8 @@ class ImtlL(LossWeighting):
 
     At the optimum e^(s_t) L_t = 1 for all t. s starts at 0, and moves by its own
     gradient at its own rate after the step's weights are read. An absent task keeps its
-    s: the term -s alone would let its weight grow.
+    s, and so does one whose loss is not above 0: the term -s alone would let its weight
+    grow.
     """
 
     Config = ImtlLConfig
@@ -55,5 +57,6 @@ class ImtlL(LossWeighting):
             -self.config.bound,
             self.config.bound,
         )
-        self.scales.assign(tf.where(stats.present, moved, scales))
+        used = usable(stats.losses, stats.present)
+        self.scales.assign(tf.where(used, moved, scales))
         return tf.exp(scales)

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from tfmtl._keras import tf
 from tfmtl.balance.base import BalancerConfig, LossWeighting, TaskInfo, TaskStats
 from tfmtl.balance.logs import inverse, safe_log, usable
+from tfmtl.errors import ConfigError
 
 
 def smooth_maximum(values: Any, preference: Any, ideal: Any, mu: float) -> Any:
@@ -93,6 +94,14 @@ class STCH(LossWeighting):
         self._preference = tf.constant([c / sum(chosen) for c in chosen], tf.float32)
         ideal = self.by_task(config.ideal, 0.0, "ideal")
         self._ideal = tf.constant(ideal, tf.float32)
+
+    def check_plan(self, planned_steps: int) -> None:
+        if self.warmup >= planned_steps:
+            raise ConfigError(
+                "`balancer.config.warmup_steps` of STCH must be below the steps of the "
+                f"run, or it is LogLoss. Received: {self.warmup} (an epoch where it is "
+                f"absent) in {planned_steps} steps"
+            )
 
     def weigh(self, stats: TaskStats) -> Any:
         used = usable(stats.losses, stats.present)

@@ -149,6 +149,7 @@ def _prepare(
     spec = experiment.training
     planned = spec.steps or spec.epochs * per_epoch
     trainer = build.make_trainer(experiment, model, planned, per_epoch)
+    trainer.balancer.check_plan(planned)
     evaluator = build.make_evaluator(experiment, model, manifest, directory)
     return Prepared(model, trainer, reader, evaluator, Diagnostics(trainer))
 

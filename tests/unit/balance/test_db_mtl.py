@@ -53,6 +53,21 @@ def test_the_factor_is_the_derivative_of_the_log_loss() -> None:
     np.testing.assert_allclose(gone, [0.0, 0.5], rtol=1e-6)
 
 
+def test_a_loss_without_a_logarithm_is_left_out() -> None:
+    """Divided by a negative loss its gradient would be an ascent."""
+    there = tf.constant([True, True, True])
+    found = log_loss_factors(tf.constant([-0.2, 0.0, 4.0]), there)
+    np.testing.assert_allclose(found, [0.0, 0.0, 0.25], rtol=1e-6)
+    balancer = make(beta=0.5)
+    variable = tf.Variable(tf.zeros([2]))
+    balancer.prepare([variable], [False])
+    rows = [[tf.constant([1.0, 0.0]), tf.constant([0.0, 1.0]), tf.constant([0.0, 2.0])]]
+    stats = TaskStats(tf.constant([-0.2, 1.0, 1.0]), there, tf.constant(0, tf.int64))
+    combined, weights = balancer.combine(stats, rows)
+    assert float(weights[0]) == 0.0 and float(combined[0][0]) == 0.0
+    np.testing.assert_array_equal(balancer.steps, [0, 1, 1])
+
+
 def test_without_memory_shared_gradients_are_balanced_and_heads_descend_logs() -> None:
     found = Tiny(make(beta=0.0), TARGETS)()
     logs = found.per_task / found.losses[:, None]

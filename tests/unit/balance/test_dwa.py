@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.unit.balance.stats import TASKS, made, stats
 from tfmtl._keras import tf
 from tfmtl.balance import DWA
 from tfmtl.balance.dwa import dwa_weights
+from tfmtl.errors import ConfigError
 
 
 def weights(ratios: Any, temperature: float = 2.0) -> np.ndarray:
@@ -82,3 +84,10 @@ def test_means_are_over_the_steps_with_a_label() -> None:
         rtol=1e-5,
     )
     assert balancer.window == TASKS.steps_per_epoch
+
+
+def test_a_run_within_two_windows_is_refused() -> None:
+    balancer = made(DWA, window=50)
+    balancer.check_plan(101)
+    with pytest.raises(ConfigError, match=r"window.*50 .* in 100 steps"):
+        balancer.check_plan(100)

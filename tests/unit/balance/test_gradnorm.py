@@ -101,3 +101,16 @@ def test_weights_stay_positive_and_an_absent_task_keeps_its_own() -> None:
     assert float(balancer.weights[1]) == before[1]
     np.testing.assert_allclose(np.sum(balancer.weights), 3, rtol=1e-5)
     assert TASKS.classes == (None, None, None)
+
+
+def test_a_task_that_misses_the_layer_rests() -> None:
+    """Its norm of 0 would pull the mean down until it had all the weight."""
+    balancer = made(GradNorm, initial_steps=1)
+    weigh = tf.function(balancer.weigh)
+    given = stats([1.0, 1.0, 1.0], norms=[0.3, 0.6, 0.0])
+    for _ in range(400):
+        weigh(given)
+    found = np.array(balancer.weights)
+    assert found[2] == 1.0
+    np.testing.assert_allclose(found[:2].sum(), 2, rtol=1e-5)
+    np.testing.assert_allclose(found[0] * 0.3, found[1] * 0.6, rtol=0.1)

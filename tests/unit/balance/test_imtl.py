@@ -91,23 +91,23 @@ def test_log_scales_rest_where_scaled_losses_are_1() -> None:
     present = tf.constant([True, True, True])
     scales = tf.zeros([3])
     for _ in range(2000):
-        scales = imtl_l_step(scales, losses, present, 0.05)
+        scales = imtl_l_step(scales, losses, present, 0.05, 10.0)
     np.testing.assert_allclose(np.exp(scales) * losses, 1.0, rtol=1e-4)
     # The slope is that of e^s L - s where it is not cut.
     tried = tf.constant([0.1, -0.4, -3.5])
     with tf.GradientTape() as tape:
         tape.watch(tried)
         total = tf.reduce_sum(tf.exp(tried) * losses - tried)
-    moved = tried - imtl_l_step(tried, losses, present, 1.0)
+    moved = tried - imtl_l_step(tried, losses, present, 1.0, 10.0)
     np.testing.assert_allclose(moved, tape.gradient(total, tried), rtol=1e-5)
     # With the other sign s runs away from it.
-    away = tried + imtl_l_step(tried, losses, present, 1.0) * -1
+    away = tried + imtl_l_step(tried, losses, present, 1.0, 10.0) * -1
     assert np.all(np.sign(away) == np.sign(np.exp(tried) * losses - 1))
 
 
 def test_absent_tasks_keep_their_scale_and_huge_losses_do_not_throw_it() -> None:
     losses, present = tf.constant([1e6, 1e6]), tf.constant([True, False])
-    moved = imtl_l_step(tf.zeros([2]), losses, present, 0.1)
+    moved = imtl_l_step(tf.zeros([2]), losses, present, 0.1, 10.0)
     np.testing.assert_allclose(moved, [-0.1, 0.0], rtol=1e-6)
 
 
@@ -128,3 +128,13 @@ def test_the_hybrid_scales_losses_everywhere_and_balances_what_is_shared() -> No
     np.testing.assert_allclose(
         alone.shared, weigh(alone.per_task) @ alone.per_task, rtol=1e-5
     )
+
+
+def test_a_scale_rests_where_the_loss_is_not_above_0_and_is_bounded() -> None:
+    """No scale makes a 1 of it: e^s would grow until it is no number."""
+    present = tf.constant([True, True])
+    scales = tf.zeros([2])
+    for _ in range(2000):
+        losses = tf.constant([-0.2, 1e-6])
+        scales = imtl_l_step(scales, losses, present, 0.05, 10.0)
+    np.testing.assert_allclose(scales, [0.0, 10.0])

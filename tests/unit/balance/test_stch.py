@@ -107,3 +107,10 @@ def test_settings_are_checked() -> None:
         made(STCH, ideal={"bye": 1.0})
     with pytest.raises(pydantic.ValidationError, match="finite and > 0"):
         made(STCH, preference={"buy": 0.0})
+
+
+def test_a_run_that_is_all_warm_up_is_refused() -> None:
+    balancer = made(STCH, warmup_steps=50)
+    balancer.check_plan(51)
+    with pytest.raises(ConfigError, match=r"warmup_steps.*50 .* in 50 steps"):
+        balancer.check_plan(50)
