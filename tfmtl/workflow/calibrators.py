@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tfmtl.schema.calibration import Calibration, CalibrationSpec, write_calibra
 from tfmtl.schema.experiment import Experiment
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.schema.sampling import effects, without_correction
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 from tfmtl.training.checkpoint import restore_model
 from tfmtl.training.evaluation import predictions
 from tfmtl.training.rundir import RunDirectory
@@ -57,6 +58,26 @@ def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
             "training split alone: the mixture has no rate to correct. Train without "
             "--refit, or preprocess without `sampling`"
         )
+
+
+def check_calibration(experiment: Experiment) -> None:
+    """Refuses calibrators of an experiment without a probability, before it trains.
+
+    Raises:
+        ConfigError: There is no binary task.
+    """
+    if experiment.calibration.method != "none":
+        _binary_outputs(experiment.dataset.tasks)
+
+
+def _binary_outputs(tasks: Sequence[TaskSpec]) -> dict[str, TaskSpec]:
+    found = {n: t for n, t in outputs_of(tasks).items() if t.type == "binary"}
+    if not found:
+        raise ConfigError(
+            "`calibration` is for binary tasks, of which there is none; tasks: "
+            f"{[t.name for t in tasks]}"
+        )
+    return found
 
 
 def sampling_note(manifest: DatasetManifest) -> str:
@@ -121,12 +142,7 @@ def fit_on_validation(
     Raises:
         ConfigError: The model has no binary task, or there is no validation row.
     """
-    tasks = {n: t for n, t in outputs_of(model.tasks).items() if t.type == "binary"}
-    if not tasks:
-        raise ConfigError(
-            "`calibration` is for binary tasks, of which there is none; tasks: "
-            f"{[t.name for t in model.tasks]}"
-        )
+    tasks = _binary_outputs(model.tasks)
     if not manifest.splits["validation"].rows:
         raise ConfigError("`calibration` needs rows in the validation split: no rows")
     reader = build.make_reader(experiment, manifest, directory, "validation")
