@@ -121,7 +121,8 @@ def train(
     directory = pathlib.Path(dataset)
     manifest = fit_manifest(experiment, read_dataset(directory))
     check_monitor(experiment, manifest)
-    check_sampling(manifest, refit=refit)
+    joint = build.trains_joint(experiment)
+    check_sampling(manifest, refit=refit, joint=joint)
     check_calibration(experiment)
     listener = listener or Silent()
     if note := sampling_note(manifest):

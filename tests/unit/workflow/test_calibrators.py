@@ -65,6 +65,46 @@ def test_any_loss_where_no_logit_is_moved(name: str) -> None:
         check_sampling(made, refit=False)
 
 
+@pytest.mark.parametrize("correction", ["export", "training"])
+def test_smoothed_labels_are_no_odds_to_move(correction: str) -> None:
+    smooth = {"name": "bce", "smoothing": 0.1}
+    match = rf"correction: {correction}.*`smoothing: 0`.*'click': 'bce, smoothing: 0.1'"
+    with pytest.raises(ConfigError, match=match):
+        check_sampling(sampled(correction, click=smooth), refit=False)
+    # Of purchases among clicks nothing is moved.
+    check_sampling(sampled(correction, click="bce", buy=smooth), refit=False)
+    check_sampling(sampled("weights", click=smooth), refit=False)
+
+
+@pytest.mark.parametrize("correction", ["export", "training"])
+@pytest.mark.parametrize(
+    "loss", ["focal", "bpr", "listnet", {"name": "bce", "smoothing": 0.1}]
+)
+def test_a_joint_output_that_is_fitted_needs_odds_too(
+    correction: str, loss: Any
+) -> None:
+    made = sampled(correction, click="bce", buy=loss)
+    check_sampling(made, refit=False, joint=False)
+    with pytest.raises(ConfigError, match=r"`loss: bce`.*\{'buy': "):
+        check_sampling(made, refit=False, joint=True)
+    check_sampling(sampled(correction, click="bce", buy="bce"), refit=False, joint=True)
+
+
+def test_training_tells_which_output_is_fitted(tmp_path: pathlib.Path) -> None:
+    buy = {"name": "buy", "label": "buy", "given": "click", "loss": "focal"}
+    asked = calibrated([{"name": "click", "label": "click"}, buy])
+    document = asked.model_dump(by_alias=True)
+    document["dataset"]["sampling"] = {"keep": ["click"], "rate": 0.5}
+    tiny_dataset(tmp_path / "data", spec=parse_experiment(document).dataset)
+    for model in (
+        {"class": "ESMM"},
+        {"class": "MMoE", "config": {"given_loss": "joint"}},
+    ):
+        document["model"] = model
+        with pytest.raises(ConfigError, match=r"`loss: bce`.*\{'buy': 'focal'\}"):
+            workflow.train(parse_experiment(document), tmp_path / "data", tmp_path)
+
+
 def test_no_refit_on_a_mixture_of_rates() -> None:
     with pytest.raises(ConfigError, match="no rate to correct"):
         check_sampling(manifest("weights"), refit=True)
