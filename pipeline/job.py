@@ -45,7 +45,6 @@ from tfmtl.schema.feature import NumericFeature
 from tfmtl.schema.manifest import (
     DATASET_FILE,
     DatasetManifest,
-    LabelStats,
     RecordFile,
     RowCounts,
     SamplingStats,
@@ -484,24 +483,10 @@ class Job:
         return SplitStats(
             rows=sum(f.rows for f in files),
             files=tuple(files),
-            tasks={
-                t: _label(
-                    n.sum(),
-                    cells.total[t].sum(),
-                    cells.classes[t].sum(axis=0) if t in cells.classes else None,
-                )
-                for t, n in cells.labelled.items()
-            },
+            tasks={t: cells.stats(t) for t in cells.labelled},
             scenarios={s: int(n) for s, n in zip(scenarios, cells.rows)},
             cells={
-                t: {
-                    s: _label(
-                        n,
-                        cells.total[t][i],
-                        cells.classes[t][i] if t in cells.classes else None,
-                    )
-                    for i, (s, n) in enumerate(zip(scenarios, cells.labelled[t]))
-                }
+                t: {s: cells.stats(t, i) for i, s in enumerate(scenarios)}
                 for t in (cells.labelled if known else ())
             },
             timestamp_min=cells.time_min,
@@ -545,11 +530,3 @@ def _same(what: str, expected: int, received: int, settings: Settings) -> None:
 def _largest(rejected: dict[str, int]) -> str:
     top = sorted(rejected.items(), key=lambda item: -item[1])[:5]
     return "; ".join(f"{reason} ({count})" for reason, count in top)
-
-
-def _label(rows: Any, total: Any, classes: Any = None) -> LabelStats:
-    return LabelStats(
-        rows=int(rows),
-        total=float(total),
-        classes=None if classes is None else tuple(int(c) for c in classes),
-    )

@@ -17,7 +17,7 @@ from pipeline import hashing, plan
 from pipeline.labels import joint_label
 from pipeline.sinks import Cells
 from tfmtl.schema.dataset import DatasetSpec
-from tfmtl.schema.manifest import LabelStats, SamplingStats, StratumCounts
+from tfmtl.schema.manifest import SamplingStats, StratumCounts
 from tfmtl.schema.sampling import ALL, effects, without_correction
 
 _HASH_SEED = 0x5A3D  # apart from that of splits
@@ -157,15 +157,9 @@ def finish(
             )
         },
         exposed=total.exposed,
-        tasks={
-            t: LabelStats(rows=int(n.sum()), total=float(before.total[t].sum()))
-            for t, n in before.labelled.items()
-        },
+        tasks={t: before.stats(t) for t in before.labelled},
         cells={
-            t: {
-                s: LabelStats(rows=int(n), total=float(x))
-                for s, n, x in zip(names, before.labelled[t], before.total[t])
-            }
+            t: {s: before.stats(t, i) for i, s in enumerate(names)}
             for t in (before.labelled if known else ())
         },
     )

@@ -17,6 +17,7 @@ from pipeline import plan
 from pipeline.transform import Ragged, Transformer
 from tfmtl.failpoints import failpoint
 from tfmtl.schema.dataset import DatasetSpec
+from tfmtl.schema.manifest import LabelStats
 
 LENGTHS = "#lengths"
 """Suffix of the column beside a ragged one."""
@@ -85,6 +86,18 @@ class Cells:
                 self.classes[task] += other.classes[task]
         if other.time_min is not None and other.time_max is not None:
             self._stretch(other.time_min, other.time_max)
+
+    def stats(self, task: str, scenario: int | None = None) -> LabelStats:
+        """What a manifest says of a task, in one scenario or in all."""
+        part = slice(None) if scenario is None else slice(scenario, scenario + 1)
+        classes = self.classes.get(task)
+        return LabelStats(
+            rows=int(self.labelled[task][part].sum()),
+            total=float(self.total[task][part].sum()),
+            classes=None
+            if classes is None
+            else tuple(int(c) for c in classes[part].sum(axis=0)),
+        )
 
     def _stretch(self, low: int, high: int) -> None:
         self.time_min = low if self.time_min is None else min(self.time_min, low)

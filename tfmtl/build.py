@@ -17,6 +17,7 @@ from tfmtl.data.sampling import SamplingReader
 from tfmtl.errors import ConfigError
 from tfmtl.losses import TaskLosses
 from tfmtl.models import MODELS, MultiTaskModel
+from tfmtl.models.base import ModelConfig
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.base import Spec
 from tfmtl.schema.evaluation import RankingMetric
@@ -83,6 +84,13 @@ def check(experiment: Experiment) -> None:
     model = resolve(experiment.model, MODELS, "model")
     resolve_config(experiment.model, model, "model")
     make_balancer(experiment)
+
+
+def trains_joint(experiment: Experiment) -> bool:
+    """Whether the model fits a task with `given` by its joint output."""
+    model = resolve(experiment.model, MODELS, "model")
+    config = resolve_config(experiment.model, model, "model")
+    return isinstance(config, ModelConfig) and config.given_loss == "joint"
 
 
 def check_tuning(

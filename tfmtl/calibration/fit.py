@@ -19,7 +19,7 @@ from tfmtl.schema.calibration import Calibrator
 
 LEAST_SLOPE = 1e-3
 _STEPS = 100
-_PRIOR = 1.0  # weight of "the slope is 1", in rows' worth of information
+_PRIOR = 1.0  # weight of "the slope is 1", in rows of the mean weight
 _MOST_KNOTS = 50
 
 
@@ -60,8 +60,9 @@ def platt(
 ) -> Calibrator:
     """a s + b of greatest likelihood, a > 0, by damped Newton steps.
 
-        min  sum_i w_i (softplus(a s_i + b) - y_i (a s_i + b)) + (a - 1)^2 / 2
+        min  sum_i w_i (softplus(a s_i + b) - y_i (a s_i + b)) + m (a - 1)^2 / 2
 
+    with m the mean of the weights above 0, so that weights mean the same at any scale.
     The prior keeps a finite where a threshold separates the classes. Where the logits
     rank no better than chance the best slope is not above 0: it becomes the least one,
     which is the constrained optimum since the objective is convex.
@@ -74,6 +75,7 @@ def platt(
         weights: [N] >= 0.
     """
     y, s, w = _rows(labels, logits, weights)
+    w = w / w[w > 0].mean()  # then m is 1
     centre = float(w @ s / w.sum())
     inputs = np.stack([s - centre, np.ones(len(s))])  # [2, N]
 

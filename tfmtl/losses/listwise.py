@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
@@ -47,19 +48,40 @@ def as_lists(members: Any, there: Any) -> Lists:
     return Lists(tf.maximum(numbers, 0), numbers >= 0)
 
 
-def over_lists(losses: Any, relevance: Any, weights: Any, mask: Any) -> Sums:
-    """Sums over the lists that have an order: two rows or more, one of them positive.
+def has_positive(relevance: Any, mask: Any) -> Any:
+    """Whether a list has a relevance above 0, [G]: else it has no shares of labels.
+
+    Args:
+        relevance: [G, L].
+        mask: [G, L] bool.
+    """
+    return tf.reduce_any((relevance > 0) & mask, axis=1)
+
+
+def has_order(relevance: Any, mask: Any) -> Any:
+    """Whether a list has two distinct relevances, [G].
+
+    Args:
+        relevance: [G, L].
+        mask: [G, L] bool.
+    """
+    highest = tf.reduce_max(tf.where(mask, relevance, -math.inf), axis=1)
+    return highest > tf.reduce_min(tf.where(mask, relevance, math.inf), axis=1)
+
+
+def over_lists(losses: Any, used: Any, weights: Any, mask: Any) -> Sums:
+    """Sums over the lists of two rows or more that a loss has a use for.
 
     A list weighs the mean of its rows' weights.
 
     Args:
         losses: [G], finite.
-        relevance: [G, L].
+        used: [G] bool.
         weights: [G, L].
         mask: [G, L] bool.
     """
     rows = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
-    counts = (rows > 1) & tf.reduce_any((relevance > 0) & mask, axis=1)
+    counts = (rows > 1) & used
     weight = tf.reduce_sum(tf.where(mask, weights, 0.0), axis=1)
     weight = tf.where(counts, weight / tf.maximum(rows, 1.0), 0.0)
     return Sums(

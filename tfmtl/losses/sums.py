@@ -12,7 +12,7 @@ class Sums(NamedTuple):
 
     Attributes:
         total: Scalar, weighted sum over the rows, pairs or lists.
-        count: Scalar float32, how many there are.
+        count: Scalar float32, how many there are, of weight above 0.
         weight: Scalar, the sum of their weights.
     """
 
@@ -31,9 +31,10 @@ def over_rows(rows: Any, mask: Any, weights: Any) -> Sums:
     """
     # A row outside the population may hold anything: it must not reach the sum.
     share = tf.where(mask, weights, 0.0)
+    # A row of weight 0 is as good as not there.
     return Sums(
         tf.reduce_sum(share * tf.where(mask, rows, 0.0)),
-        tf.reduce_sum(tf.cast(mask, tf.float32)),
+        tf.reduce_sum(tf.cast(share > 0, tf.float32)),
         tf.reduce_sum(share),
     )
 

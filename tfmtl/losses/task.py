@@ -18,10 +18,10 @@ class TaskLosses:
 
         L_t = sum_b m_bt w_bt l_bt / n_t
 
-    n_t is the number of labelled rows (`normalization: observed`), of all rows
-    (`batch`), the sum of the labelled rows' weights (`weights`), or 1 (`sum`). A loss
-    of pairs or lists counts and weighs these. A task without a label in the batch, or
-    without a pair or list, has loss 0 and gradient 0.
+    n_t is the number of labelled rows of weight above 0 (`normalization: observed`), of
+    all rows (`batch`), the sum of the labelled rows' weights (`weights`), or 1 (`sum`).
+    A loss of pairs or lists counts and weighs these, its pointwise part rows. A task
+    for which nothing counts in the batch has loss 0 and gradient 0.
 
     Under several replicas n_t is the sum over all of them, over their number: the mean
     of the replicas' gradients is then the gradient of one replica with all rows. Pairs
@@ -55,8 +55,8 @@ class TaskLosses:
             context: Groups, scenarios and teachers, for the losses that read them.
 
         Returns:
-            Losses [T] float32, and which tasks have a label (a pair, a list) in the
-            batch, [T] bool.
+            Losses [T] float32, and for which tasks something counts in the batch (a
+            row of weight above 0, a pair, a list), [T] bool.
         """
         compared = targets(self.tasks, labels, mask, weights)
         parts = []
@@ -133,7 +133,8 @@ class TaskLosses:
             for task, found in zip(tasks, parts)
             for term in found
         ]
-        counts = [found[0].sums.count for found in parts]
+        # Rows without a pair or list still train a pointwise part.
+        counts = [tf.reduce_max([term.sums.count for term in found]) for found in parts]
         # One question to the other replicas for all tasks.
         summed, replicas = over_replicas(tf.stack([*flat, *counts]))
         divisors = iter(tf.unstack(summed[: len(flat)], num=len(flat)))

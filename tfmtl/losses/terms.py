@@ -98,6 +98,7 @@ def _bpr(loss: names.BPR, rows: Rows) -> Sums:
 def _list(loss: names.ListSoftmax | names.ListNet | names.ListMLE, rows: Rows) -> Sums:
     lists = listwise.as_lists(rows.members(loss.within), rows.weights > 0)
     scores, relevance = lists.of(rows.outputs), lists.of(rows.labels)
+    used = listwise.has_order(relevance, lists.mask)
     if isinstance(loss, names.ListNet):
         found = listwise.listnet(scores, relevance, lists.mask, loss.temperature)
     elif isinstance(loss, names.ListMLE):
@@ -105,7 +106,8 @@ def _list(loss: names.ListSoftmax | names.ListNet | names.ListMLE, rows: Rows) -
         found = listwise.listmle(scores, relevance, lists.mask, ties)
     else:
         found = listwise.softmax_of_lists(scores, relevance, lists.mask)
-    return listwise.over_lists(found, relevance, lists.of(rows.weights), lists.mask)
+        used = listwise.has_positive(relevance, lists.mask)
+    return listwise.over_lists(found, used, lists.of(rows.weights), lists.mask)
 
 
 _OF_ROWS: dict[str, Callable[[Any, Rows], Any]] = {

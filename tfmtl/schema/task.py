@@ -40,8 +40,9 @@ class TaskSpec(Spec):
     role: Literal["main", "auxiliary"] = "main"
     """Auxiliary tasks train, but stay out of means, monitors and the export."""
     normalization: Literal["observed", "batch", "weights", "sum"] = "observed"
-    """Divide the batch's loss by its labelled rows, all its rows, the labelled rows'
-    weights, or nothing. A loss of pairs or lists counts and weighs these."""
+    """Divide the batch's loss by its labelled rows of weight above 0, all its rows, the
+    labelled rows' weights, or nothing. A loss of pairs or lists counts and weighs
+    these."""
     transform: Literal["none", "log1p"] = "none"
     """What a regression is fitted to; metrics and outputs are in the label's unit."""
     smearing: bool = False

@@ -148,7 +148,8 @@ def predictions(
         model: The model.
         reader: Of the split, unshuffled, with keys.
         finish: Corrects the logits; sampling alone is corrected where None.
-        logits: Answer with the corrected logits instead.
+        logits: Answer with the corrected logits instead, of tasks that have them: a
+            regression stays in its unit.
 
     Returns:
         Output to [N] (or [N, C]) in the label's unit; output to labels (NaN outside the
@@ -184,10 +185,12 @@ def _predicted(
         columns: dict[str, Any] = {}
         for name, task in names.items():
             target: Target = compared[name]
-            factor = model.smearing.get(task.name)
-            columns[f"prediction:{name}"] = (
-                outputs[name] if logits else to_unit(task, outputs[name], factor)
-            )
+            if logits and task.type != "regression":
+                found = to_logit(task, outputs[name])
+            else:
+                factor = model.smearing.get(task.name)
+                found = to_unit(task, outputs[name], factor)
+            columns[f"prediction:{name}"] = found
             columns[f"label:{name}"] = tf.where(
                 target.mask, target.labels, float("nan")
             )

@@ -11,6 +11,7 @@ from tfmtl._keras import tf
 from tfmtl.data.damage import damage_named
 from tfmtl.data.read import Batch, Reader
 from tfmtl.losses.targets import targets
+from tfmtl.losses.units import to_logit
 from tfmtl.metrics.lists import find_places, gains, make_lists
 from tfmtl.metrics.ranking import mean_over_lists, per_list
 from tfmtl.models.base import MultiTaskModel
@@ -81,10 +82,16 @@ class RankedEvaluator(SplitEvaluator):
     def _columns(self, batch: Batch) -> dict[str, Any]:
         """What the metric needs of a batch, [B] each.
 
-        Logits order rows as probabilities do.
+        Logits order rows as probabilities do. A loss of several outputs a row has its
+        score in what they mean.
         """
         outputs = self.model(batch.features, training=False)
         score = self._finish(outputs, batch.features)[self._output]
+        task = self._outputs[self._output]
+        if task.type == "binary":
+            score = to_logit(task, score)
+        else:
+            score = self._in_unit(self._output, score)
         compared = targets(self.model.tasks, batch.labels, batch.mask, batch.weights)
         target = compared[self._output]
         zeros = tf.zeros_like(batch.labels[:, 0], tf.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,25 +14,29 @@ from tfmtl.errors import ConfigError
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.schema.calibration import Calibration, CalibrationSpec, write_calibration
 from tfmtl.schema.experiment import Experiment
+from tfmtl.schema.loss import BCE, LossSpec
 from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.schema.sampling import effects, without_correction
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 from tfmtl.training.checkpoint import restore_model
 from tfmtl.training.evaluation import predictions
 from tfmtl.training.rundir import RunDirectory
 
 
-def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
+def check_sampling(
+    manifest: DatasetManifest, *, refit: bool, joint: bool = False
+) -> None:
     """Refuses a correction of sampling that would be wrong.
 
     Args:
         manifest: With the experiment's data specification in it.
         refit: Whether train + validation are to be trained on.
+        joint: Whether the loss of a task with `given` is on its joint output.
 
     Raises:
-        ConfigError: An output has no exact offset under `export` or `training`, or a
-            loss that estimates no log-odds; or a refit would mix sampled training rows
-            with whole validation rows.
+        ConfigError: An output has no exact offset under `export` or `training`, or is
+            fitted by a loss that estimates no log-odds; or a refit would mix sampled
+            training rows with whole validation rows.
     """
     spec = manifest.dataset.sampling
     if spec is None:
@@ -41,15 +46,17 @@ def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
         found = effects(manifest.dataset.tasks, spec, exposed)
         if wrong := without_correction(found, spec):
             raise ConfigError(wrong)
-        outputs = outputs_of(manifest.dataset.tasks)
-        moved = [n for n, effect in found.items() if effect == "shift"]
-        other = {n: outputs[n].fitted.name for n in moved}
-        other = {n: loss for n, loss in other.items() if loss != "bce"}
+        # A product of fitted steps is moved by these; one that is fitted, by itself.
+        moved = {"shift", "product"} if joint else {"shift"}
+        fitted = {n: t for n, t in _fitted(manifest, joint) if found[n] in moved}
+        other = {n: _without_log_odds(t.fitted) for n, t in fitted.items()}
+        other = {n: loss for n, loss in other.items() if loss}
         if other:
             raise ConfigError(
                 f"`dataset.sampling.correction: {spec.correction}` moves log-odds, "
-                f"which only `loss: bce` estimates. Received: {other}; use `weights` "
-                "or `none`"
+                "which only `loss: bce` with `smoothing: 0` estimates. Received for "
+                f"outputs that it moves: {other}; use that loss, or `correction: "
+                "weights` (`none`, if only the ranking counts)"
             )
     if refit and min(spec.rates(manifest.dataset.scenario_values)) < 1:
         raise ConfigError(
@@ -57,6 +64,40 @@ def check_sampling(manifest: DatasetManifest, *, refit: bool) -> None:
             "training split alone: the mixture has no rate to correct. Train without "
             "--refit, or preprocess without `sampling`"
         )
+
+
+def check_calibration(experiment: Experiment) -> None:
+    """Refuses calibrators of an experiment without a probability, before it trains.
+
+    Raises:
+        ConfigError: There is no binary task.
+    """
+    if experiment.calibration.method != "none":
+        _binary_outputs(experiment.dataset.tasks)
+
+
+def _binary_outputs(tasks: Sequence[TaskSpec]) -> dict[str, TaskSpec]:
+    found = {n: t for n, t in outputs_of(tasks).items() if t.type == "binary"}
+    if not found:
+        raise ConfigError(
+            "`calibration` is for binary tasks, of which there is none; tasks: "
+            f"{[t.name for t in tasks]}"
+        )
+    return found
+
+
+def _fitted(manifest: DatasetManifest, joint: bool) -> list[tuple[str, TaskSpec]]:
+    """The outputs that losses read, and their tasks."""
+    tasks = manifest.dataset.tasks
+    return [(t.name if joint else t.conditional, t) for t in tasks]
+
+
+def _without_log_odds(loss: LossSpec) -> str:
+    """Which loss it is, if its outputs are no log-odds of the label; else empty."""
+    if not isinstance(loss, BCE):
+        return loss.name
+    # Fitted to labels of eps/2 and 1 - eps/2, which no ratio of counts has.
+    return f"bce, smoothing: {loss.smoothing}" if loss.smoothing else ""
 
 
 def sampling_note(manifest: DatasetManifest) -> str:
@@ -121,12 +162,7 @@ def fit_on_validation(
     Raises:
         ConfigError: The model has no binary task, or there is no validation row.
     """
-    tasks = {n: t for n, t in outputs_of(model.tasks).items() if t.type == "binary"}
-    if not tasks:
-        raise ConfigError(
-            "`calibration` is for binary tasks, of which there is none; tasks: "
-            f"{[t.name for t in model.tasks]}"
-        )
+    tasks = _binary_outputs(model.tasks)
     if not manifest.splits["validation"].rows:
         raise ConfigError("`calibration` needs rows in the validation split: no rows")
     reader = build.make_reader(experiment, manifest, directory, "validation")

@@ -21,6 +21,7 @@ from tfmtl.training.monitor import check_monitor
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
 from tfmtl.workflow.calibrators import (
+    check_calibration,
     check_sampling,
     fit_calibrators,
     sampling_note,
@@ -113,12 +114,16 @@ def train(
             `run` holds something.
         DataError: The data set is damaged or a split is empty.
         TrainingError: A loss is not finite.
+        Exception: Whatever the calibration raises after training. The run is finished
+            then, without calibrators and without a refit.
     """
     build.check(experiment)
     directory = pathlib.Path(dataset)
     manifest = fit_manifest(experiment, read_dataset(directory))
     check_monitor(experiment, manifest)
-    check_sampling(manifest, refit=refit)
+    joint = build.trains_joint(experiment)
+    check_sampling(manifest, refit=refit, joint=joint)
+    check_calibration(experiment)
     listener = listener or Silent()
     if note := sampling_note(manifest):
         listener.note(note)
@@ -163,7 +168,16 @@ def train(
         )
         if experiment.calibration.method != "none":
             # Before the refit, which trains on the rows that calibrators are fitted on.
-            fit_calibrators(experiment, manifest, directory, target, result.step)
+            try:
+                fit_calibrators(experiment, manifest, directory, target, result.step)
+            except Exception:
+                # The model is whole without: `tfmtl calibrate` may fit them later.
+                target.finish(dataclasses.asdict(result))
+                listener.note(
+                    "the calibrators could not be fitted; the run is finished without "
+                    f"them. Fit them with `tfmtl calibrate {run}`"
+                )
+                raise
     if refit:
         again = RunDirectory(target.path / REFIT)
         if not (resume and again.exists):

@@ -77,8 +77,21 @@ def test_platt_is_logistic_regression() -> None:
     assert found.low_slope == pytest.approx(plain.coef_[0, 0], rel=2e-3)
     assert found.y[0] == pytest.approx(plain.intercept_[0], abs=2e-3)
     p = sigmoid(apply(found, s))
-    score = w @ (s * (y - p)) - (found.low_slope - 1)
+    score = w @ (s * (y - p)) - w.mean() * (found.low_slope - 1)
     assert abs(score) < 1e-6 * w.sum(), "the derivative by the slope is 0"
+
+
+@pytest.mark.parametrize("method", FITS)
+def test_a_common_factor_of_all_weights_changes_nothing(method: str) -> None:
+    y, s, w = drawn(60, 8)  # so few rows that the prior is felt
+    w[::3] = 0  # as good as not there
+    found = FITS[method](y, s, w)
+    for factor in (1e-6, 1e-2, 1e4):
+        other = FITS[method](y, s, factor * w)
+        np.testing.assert_allclose(apply(other, s), apply(found, s), rtol=1e-7)
+    used = FITS[method](y[w > 0], s[w > 0], w[w > 0])
+    np.testing.assert_allclose(apply(used, s), apply(found, s), rtol=1e-7)
+    assert not np.allclose(apply(FITS[method](y, s), s), apply(found, s), rtol=1e-2)
 
 
 def test_platt_stays_rising_and_finite() -> None:

@@ -13,6 +13,8 @@ from tfmtl._keras import tf
 from tfmtl.losses.listwise import (
     as_lists,
     drawn_ties,
+    has_order,
+    has_positive,
     listmle,
     listnet,
     over_lists,
@@ -118,15 +120,28 @@ def test_listnet_is_least_at_the_labels_where_it_is_their_entropy() -> None:
         assert float(other[0]) > entropy
 
 
-def test_lists_without_a_positive_or_of_one_row_weigh_nothing() -> None:
+def test_lists_without_use_or_of_one_row_weigh_nothing() -> None:
     relevance = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 0]])
     mask = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
     weights = np.array([[9, 9, 9], [1, 3, 9], [9, 9, 9], [9, 9, 9]])
     losses = _f([10.0, 2.0, 20.0, 40.0])
-    sums = over_lists(losses, _f(relevance), _f(weights), tf.constant(mask))
-    assert [float(v) for v in sums] == [4.0, 1.0, 2.0]
+    for use in (has_positive, has_order):
+        used = use(_f(relevance), tf.constant(mask))
+        sums = over_lists(losses, used, _f(weights), tf.constant(mask))
+        assert [float(v) for v in sums] == [4.0, 1.0, 2.0]
     zeros = softmax_of_lists(_f(SCORES[:4, :3]), _f(relevance), tf.constant(mask))
     assert float(zeros[0]) == float(zeros[3]) == 0
+
+
+def test_an_order_needs_two_labels_and_no_positive() -> None:
+    relevance = _f([[-2, -1, 9], [0, -3, 9], [1, 1, 0], [0, 0, 9], [0, 1, 9]])
+    mask = tf.constant([[True, True, False]] * 5)
+    found = has_order(relevance, mask).numpy()
+    np.testing.assert_array_equal(found, [True, True, False, False, True])
+    found = has_positive(relevance, mask).numpy()
+    np.testing.assert_array_equal(found, [False, False, True, False, True])
+    nothing = tf.zeros([2, 0])
+    assert not has_order(nothing, tf.zeros([2, 0], tf.bool)).numpy().any()
 
 
 def test_rows_become_lists_in_the_order_of_the_batch() -> None:
@@ -147,7 +162,8 @@ def test_no_list_at_all_is_0_with_a_gradient_of_0() -> None:
         with tf.GradientTape() as tape:
             scores = lists.of(s)
             found = loss(scores, scores, lists.mask)
-            sums = over_lists(found, scores, scores, lists.mask)
+            used = has_order(scores, lists.mask)
+            sums = over_lists(found, used, scores, lists.mask)
         assert [float(v) for v in sums] == [0, 0, 0]
         gradient = tf.convert_to_tensor(tape.gradient(sums.total, s))
         np.testing.assert_array_equal(gradient, 0)

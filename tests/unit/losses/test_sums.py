@@ -23,6 +23,14 @@ def test_rows_outside_the_population_are_not_added() -> None:
     assert [float(v) for v in sums] == [3.5, 2.0, 2.5]
 
 
+def test_rows_of_weight_0_do_not_count() -> None:
+    """Spec of the mean by count: sum of w l over the number of rows with w > 0."""
+    rows = tf.constant([1.0, 7.0, 3.0, 5.0])
+    mask = tf.constant([True, True, True, False])
+    sums = over_rows(rows, mask, tf.constant([2.0, 0.0, 0.5, 1.0]))
+    assert [float(v) for v in sums] == [3.5, 2.0, 2.5]
+
+
 def test_one_replica_asks_nobody() -> None:
     values = tf.constant([1.0, 2.0])
     found, replicas = over_replicas(values)

@@ -275,6 +275,41 @@ def test_no_positive_in_any_group_is_nothing_to_order(name: str) -> None:
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize("name", ["bpr", "list_softmax", "listnet", "listmle"])
+def test_a_pointwise_part_is_there_without_a_pair_or_list(name: str) -> None:
+    task = _one({"name": name, "pointwise": 0.3})
+    s = _outputs(task)
+    loss, gradient, present = _lone(task, s, np.zeros(B))
+    np.testing.assert_allclose(loss, 0.3 * np.logaddexp(0, s).mean(), rtol=1e-5)
+    assert present and (gradient > 0).all()
+    assert not _lone(task, s, np.full(B, np.nan))[2]
+    assert not _lone(task, s, np.zeros(B), np.zeros(B))[2]
+
+
+@pytest.mark.parametrize("task", EVERY, ids=_id)
+def test_rows_of_weight_0_are_as_good_as_not_there(task: TaskSpec) -> None:
+    labels, outputs = _labels(task), _outputs(task)
+    weights = np.where(np.arange(B) % 4 == 1, 0.0, 2.0)
+    found = _lone(task, outputs, labels, weights)
+    truth = _lone(task, outputs, np.where(weights > 0, labels, np.nan), weights)
+    np.testing.assert_allclose(found[0], truth[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], truth[1], atol=1e-7)
+    assert found[0] > 0 and found[2]
+    nothing = _lone(task, outputs, labels, np.zeros(B))
+    assert nothing[0] == 0 and not nothing[2]
+
+
+@pytest.mark.parametrize("name", ["list_softmax", "listnet", "listmle"])
+def test_an_order_below_0_is_one_to_all_but_shares_of_labels(name: str) -> None:
+    task = _one(name, type="regression")
+    labels = -1 - _labels(_one(name))  # -1 and -2, in order
+    loss, gradient, present = _lone(task, _outputs(task), labels)
+    assert present == (loss > 0) == bool(gradient.any()) == (name != "list_softmax")
+    # Equal labels are no order, however high; shares of labels they have.
+    loss, _, present = _lone(task, _outputs(task), np.full(B, 3.0))
+    assert present == (loss > 0) == (name == "list_softmax")
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_only_the_group_decides_what_is_compared(name: str) -> None:
     task = _one(name)

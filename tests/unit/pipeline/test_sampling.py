@@ -61,13 +61,18 @@ def frame(rows: int = ROWS) -> pd.DataFrame:
     )
 
 
-def kept(dataset: DatasetSpec, rows: pd.DataFrame) -> np.ndarray:
-    """Whether each row of a training split is kept."""
+def canonical(dataset: DatasetSpec, rows: pd.DataFrame) -> pa.Table:
+    """Rows as the job checks them; none is refused."""
     batch = pa.RecordBatch.from_pandas(rows, preserve_index=False)
     place = Place(0, "log.parquet", np.arange(len(rows)))
     good, dead = Validator(dataset)(batch.select(Validator(dataset).columns), place)
     assert dead is None
-    table = pa.Table.from_batches([good])
+    return pa.Table.from_batches([good])
+
+
+def kept(dataset: DatasetSpec, rows: pd.DataFrame) -> np.ndarray:
+    """Whether each row of a training split is kept."""
+    table = canonical(dataset, rows)
     codes = np.zeros(len(rows), np.int8)
     return sampling.without_sampled_out(dataset, table, codes) == plan.TRAIN
 
@@ -128,6 +133,29 @@ def test_sampling_does_not_follow_a_split_by_the_same_key() -> None:
     sure = (rows["click"] == 1).to_numpy()
     among = codes[(split == plan.TRAIN) & ~sure] == plan.TRAIN
     assert among.mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_classes_are_counted_before_sampling_too() -> None:
+    kind = {"name": "kind", "label": "kind", "type": "multiclass", "classes": 3}
+    dataset = spec(
+        tasks=[*DATASET["tasks"], kind],
+        sampling={**SECTION, "correction": "weights"},
+    )
+    rows = frame()
+    # All clicked rows, which are kept, are of the last class.
+    rows["kind"] = np.where(rows["click"] == 1, 2, np.arange(ROWS) % 2)
+    table = canonical(dataset, rows)
+    codes = sampling.without_sampled_out(dataset, table, np.zeros(ROWS, np.int8))
+    stats, _ = sampling.finish(dataset, [sampling.count(dataset, table, codes)])
+    assert stats is not None
+    wanted = np.bincount(rows["kind"], minlength=3)
+    assert stats.tasks["kind"].classes == tuple(wanted)
+    written = np.bincount(rows["kind"][codes == plan.TRAIN], minlength=3)
+    assert written[2] / written.sum() > 2 * wanted[2] / wanted.sum()
+    for page, where in (("a", "a"), ("b", "b"), ("unknown", "c")):
+        own = np.bincount(rows["kind"][rows["page"] == where], minlength=3)
+        assert stats.cells["kind"][page].classes == tuple(own)
+    assert stats.tasks["click"].classes is None
 
 
 def preprocess(folder: pathlib.Path, name: str, section: Any, **how: Any) -> Any:

@@ -51,6 +51,27 @@ def test_training_watches_what_the_report_measures(tmp_path: pathlib.Path) -> No
 
 
 @pytest.mark.parametrize(
+    "task",
+    [
+        {"loss": {"name": "jrc", "within": "batch"}},
+        {"type": "regression", "loss": "ziln"},
+    ],
+    ids=["jrc", "ziln"],
+)
+def test_several_outputs_a_row_are_ordered_by_what_they_mean(
+    tmp_path: pathlib.Path, task: dict[str, Any]
+) -> None:
+    tasks = [{"name": "click", "label": "click", **task}]
+    asked = experiment("click/ndcg@5", tasks=tasks)
+    rows = {"train": 100, "validation": 100, "test": 40}
+    tiny_dataset(tmp_path / "data", rows, spec=asked.dataset)
+    result = workflow.train(asked, tmp_path / "data", tmp_path / "run")
+    report = workflow.evaluate(tmp_path / "run", "validation", resamples=0)
+    found = report["tasks"]["click"]["ranking"]["ndcg@5"]
+    assert result.value == pytest.approx(found, abs=1e-6)
+
+
+@pytest.mark.parametrize(
     ("monitor", "dataset", "message"),
     [
         ("mean/ndcg@3", {}, "of one task, not of a mean"),
