@@ -25,7 +25,8 @@ Form = Literal[
 ]
 FusionChoice = Literal["found", "configured", "none"]
 
-_WITH_BETA = ("shifted_product", "exponential_sum", "exponential_product")
+WITH_BETA = ("shifted_product", "exponential_sum", "exponential_product")
+"""Forms that read `beta`."""
 
 
 class FusionSpec(Spec):
@@ -74,9 +75,9 @@ class FusionSpec(Spec):
                 "`beta` must be above 0; the sign of an output is that of its weight. "
                 f"Received: {low}"
             )
-        if self.beta and self.form not in _WITH_BETA:
+        if self.beta and self.form not in WITH_BETA:
             raise ValueError(
-                f"`beta` belongs to the forms {list(_WITH_BETA)}. Received: "
+                f"`beta` belongs to the forms {list(WITH_BETA)}. Received: "
                 f"form={self.form!r}"
             )
         if "offset" in self.model_fields_set and self.form != "rank":
