@@ -80,8 +80,9 @@ def fuse(
         `{"fusion": the section with the weights found, "objective", "constraints",
         "predictions", "rows", "evaluations", "seed", "configured": {"form", "weights",
         "metrics"}, "found": {same}, "front": [{"weights", "metrics"} ...],
-        "front_size"}`: the front is over the metrics in `"metrics"`, thinned evenly to 50 points, by falling
-        objective. Of an output with a negative weight the front has small values.
+        "front_size"}`: the front is over the metrics in `"metrics"`, thinned evenly to
+        50 points, by falling objective. Of an output with a negative weight the front
+        has small values.
 
     Raises:
         ConfigError: A name is unknown, nothing is to be searched, a metric is
