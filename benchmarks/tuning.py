@@ -285,10 +285,11 @@ def conflict(out: pathlib.Path, work: pathlib.Path, seeds: int) -> str:
     head = ["weights", "AUC of a", "of b", "of c", "keep the bound"]
     head += ["behind the grid", f"by at most {REACH}"]
     gain = goal - value(fresh_equal, fresh)
-    return (
+    said = (
         f"Bound: AUC of c >= {fresh.auc:.4f}, within {fresh.error:.4f}. The grid's "
-        f"best is {gain:+.4f} of Equal.\n\n{table(head, lines)}\n\n{fronts(dataset, work, seeds)}"
+        f"best is {gain:+.4f} of Equal."
     )
+    return "\n\n".join([said, table(head, lines), fronts(dataset, work, seeds)])
 
 
 def _row(label: str, points: Sequence[Point], least: Least, goal: float) -> list[str]:

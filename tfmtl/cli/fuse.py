@@ -145,8 +145,13 @@ def _print(document: Mapping[str, Any], written: str | None) -> None:
         weights = [f"{point['weights'][name]:.4g}" for name in used]
         return [*weights, *(point["metrics"][name] for name in metrics)]
 
+    forms = {document[k]["form"] for k in ("configured", "found")}
     rows: list[list[object]] = [
-        [name, *cells(document[name])] for name in ("configured", "found")
+        [
+            name if len(forms) == 1 else f"{name} ({document[name]['form']})",
+            *cells(document[name]),
+        ]
+        for name in ("configured", "found")
     ]
     rows += [["", *cells(point)] for point in _some(document["front"])]
     print_table(

@@ -10,7 +10,7 @@ from tfmtl.metrics.arrays import Floats, Ints
 
 
 def draw_front(
-    names: Sequence[str], values: Floats, front: Ints, configured: int, found: int
+    names: Sequence[str], values: Floats, front: Ints, configured: Floats, found: int
 ) -> bytes:
     """A panel for each metric against the first one.
 
@@ -18,7 +18,7 @@ def draw_front(
         names: Of the C metrics, two or more.
         values: [E, C] all points tried.
         front: Rows of those on the front.
-        configured: Row of the configured weights.
+        configured: [C] values of the configured weights.
         found: Row of the weights found.
 
     Returns:
@@ -31,7 +31,8 @@ def draw_front(
     figure = Figure(figsize=(4.2 * panels + 0.4, 4.0), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for place, axis in enumerate(axes, start=1):
-        _panel(axis, values[:, 0], values[:, place], front, configured, found)
+        _panel(axis, values[:, 0], values[:, place], front, found)
+        axis.plot(configured[0], configured[place], "s", color="C1", label="configured")
         axis.set_xlabel(names[0])
         axis.set_ylabel(names[place])
     axes[0].legend(loc="best", fontsize="small")
@@ -40,11 +41,8 @@ def draw_front(
     return target.getvalue()
 
 
-def _panel(
-    axis: Any, x: Floats, y: Floats, front: Ints, configured: int, found: int
-) -> None:
+def _panel(axis: Any, x: Floats, y: Floats, front: Ints, found: int) -> None:
     axis.plot(x, y, ".", color="0.8", markersize=3, label="tried")
     axis.plot(x[front], y[front], "o", color="C0", markersize=3, label="front")
-    axis.plot(x[configured], y[configured], "s", color="C1", label="configured")
     axis.plot(x[found], y[found], "*", color="C3", markersize=12, label="found")
     axis.grid(alpha=0.3)

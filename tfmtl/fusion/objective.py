@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -47,7 +47,13 @@ class Judge:
         table: The predictions.
         experiment: Says what a list is, and how labels become gains.
         fusion: The form; its weights say which outputs take part.
-        criteria: C criteria.
+        criteria: Criteria.
+        beside: Those of them that are left out where the predictions do not define
+            them; any other is an error then.
+
+    Attributes:
+        criteria: The C that are measured.
+        left_out: Those that are not.
 
     Raises:
         ConfigError: A criterion has no list to be measured on.
@@ -60,27 +66,46 @@ class Judge:
         experiment: Experiment,
         fusion: FusionSpec,
         criteria: Sequence[Criterion],
+        beside: Collection[Criterion] = (),
     ) -> None:
-        self.criteria = tuple(criteria)
         self.fusion = fusion
         self._spec = experiment.evaluation.ranking or RankingSpec()
         self._empty: Empty = self._spec.empty
         self._experiment = experiment
         self._terms = terms(table.predictions, fusion, table.lists)
         self._scores = np.full(table.rows + 1, -np.inf, dtype=np.float32)
-        places = {(c.output, c.scenario) for c in self.criteria}
+        places = sorted({(c.output, c.scenario) for c in criteria}, key=str)
+        lists = {place: self._lists(table, *place) for place in places}
+        undefined = [
+            c for c in criteria if not _defined(c, lists[c.output, c.scenario])
+        ]
+        for criterion in undefined:
+            if criterion not in beside:
+                raise ConfigError(
+                    f"{str(criterion)!r} is undefined on these predictions: no list of "
+                    "two rows or more has a positive, or labels are below 0"
+                )
+        self.criteria = tuple(c for c in criteria if c not in undefined)
+        self.left_out = tuple(undefined)
+        measured = {(c.output, c.scenario) for c in self.criteria}
         self._parts = [
-            self._part(table, output, scenario)
-            for output, scenario in sorted(places, key=str)
+            self._part(table, place, found)
+            for place, found in lists.items()
+            if found is not None and place in measured
         ]
         self.spread = _spread(self._terms, table)
 
-    def _part(self, table: PredictionTable, output: str, scenario: str | None) -> _Part:
+    def _lists(
+        self, table: PredictionTable, output: str, scenario: str | None
+    ) -> Lists | None:
+        """The lists of an output in a scenario; None where its labels have no gain."""
         label = table.labels[output]
         used = ~np.isnan(label)
         if scenario is not None and table.scenario is not None:
             used &= table.scenario == scenario
         rows = np.flatnonzero(used)
+        if len(rows) and label[rows].min() < 0.0:
+            return None
         task = outputs_of(self._experiment.dataset.tasks)[output]
         value = None if self._spec.value is None else table.labels[self._spec.value]
         lists = make_lists(
@@ -89,19 +114,16 @@ class Judge:
             None if value is None else value[rows],
         )
         # From here on rows are those of the whole table.
-        lists = dataclasses.replace(lists, rows=rows[lists.rows])
+        return dataclasses.replace(lists, rows=rows[lists.rows])
+
+    def _part(
+        self, table: PredictionTable, place: tuple[str, str | None], lists: Lists
+    ) -> _Part:
         mine = [
             (number, criterion, best_of(lists, criterion.metric, criterion.at))
             for number, criterion in enumerate(self.criteria)
-            if (criterion.output, criterion.scenario) == (output, scenario)
+            if (criterion.output, criterion.scenario) == place
         ]
-        for _, criterion, _ in mine:
-            counted = lists.value if criterion.metric in VALUED else lists.gain
-            if not lists.count or counted is None or not (counted > 0).any():
-                raise ConfigError(
-                    f"{str(criterion)!r} is undefined on these predictions: no list of "
-                    "two rows or more has a positive"
-                )
         hits = any(c.metric not in GRADED for _, c, _ in mine)
         return _Part(lists, PlaceCounter(lists, table.rows, hits=hits), tuple(mine))
 
@@ -124,6 +146,14 @@ class Judge:
                 )
                 values[number] = mean_over_lists(found, self._empty)
         return values
+
+
+def _defined(criterion: Criterion, lists: Lists | None) -> bool:
+    """Whether some list has what the criterion counts."""
+    if lists is None or not lists.count:
+        return False
+    counted = lists.value if criterion.metric in VALUED else lists.gain
+    return counted is not None and bool((counted > 0).any())
 
 
 def _spread(values: Floats, table: PredictionTable) -> Floats:

@@ -42,14 +42,16 @@ class Found:
     """What a search tried.
 
     Attributes:
-        weights: [E, U] all weights tried; the first are the configured ones.
+        weights: [E, U] all weights tried; the first are the start.
         values: [E, C] the criteria's values.
         best: The chosen row.
+        baseline: [C] what relative bounds were measured from.
     """
 
     weights: Floats
     values: Floats
     best: int
+    baseline: Floats
 
 
 class Space:
@@ -84,6 +86,7 @@ def search(
     spread: Floats,
     constraints: Sequence[tuple[int, Constraint]] = (),
     *,
+    baseline: Floats | None = None,
     evaluations: int = 2000,
     seed: int = 0,
     tell: Callable[[], None] = lambda: None,
@@ -92,10 +95,12 @@ def search(
 
     Args:
         judge: Weights [U] to the criteria's values [C].
-        start: [U] configured weights, none 0; the first is the reference. They are
-            tried first, so that what is chosen is never worse.
+        start: [U] weights, none 0; the first is the reference. They are tried first,
+            so that what is chosen is never worse than they are.
         spread: [U] see `Space`.
         constraints: Position of a criterion and its bound, relative ones too.
+        baseline: [C] values that relative bounds are measured from, where these are not
+            the start's: weights of another form, which are no point of this search.
         evaluations: How often `judge` is asked, at most; >= `LEAST`.
         seed: Of the search: equal seeds find equal weights.
         tell: Called after each evaluation.
@@ -124,7 +129,8 @@ def search(
         tell()
         return values[-1]
 
-    baseline = ask(start)
+    first = ask(start)
+    baseline = first if baseline is None else baseline
     bounds = [(place, c.resolved(baseline[place])) for place, c in constraints]
 
     def fitness(value: Floats) -> float:
@@ -135,7 +141,7 @@ def search(
     points = np.array(
         [space.ratios(start), *_sobol(space.dimensions, evaluations, seed)]
     )
-    costs = [fitness(baseline)]
+    costs = [fitness(first)]
     costs += [fitness(ask(space.weights(p))) for p in points[1:]]
     members = int(np.clip(8 * space.dimensions, 12, 48))
     generations = (evaluations - len(tried)) // members - 1
@@ -156,7 +162,7 @@ def search(
         for i in equal
     ]
     best = int(equal[int(np.argmin(away))])
-    return Found(np.array(tried), np.array(values), best)
+    return Found(np.array(tried), np.array(values), best, baseline)
 
 
 def _sobol(dimensions: int, evaluations: int, seed: int) -> Floats:

@@ -1,7 +1,7 @@
 """Ranking quality, calibration and errors of predictions, per task and scenario.
 
 - `exact`: one number from whole arrays (NumPy, float64); its parts are `grouped`,
-  `regression` and `multiclass`;
+  `regression`, `multiclass` and `score_bins`;
 - `bootstrap`: confidence intervals by resampling users (NumPy);
 - `calibration`: corrections fitted after training (NumPy);
 - `report`: the JSON document of an evaluation (NumPy);

@@ -116,6 +116,15 @@ def _binary(cell: _Cell, options: _Options) -> dict[str, Any]:
         "ne": _defined(exact.normalized_entropy(y, p, w)),
         "pcoc": _defined(exact.pcoc(y, p, w)),
         "ece": _defined(exact.expected_calibration_error(y, p, w)),
+        "bins": [
+            {
+                "rows": part.rows,
+                "predicted": part.predicted,
+                "observed": part.observed,
+                "pcoc": _defined(part.pcoc),
+            }
+            for part in exact.pcoc_by_score(y, p, w)
+        ],
         "positives": int(y.sum()),
         "rows": len(y),
     }
@@ -240,13 +249,15 @@ def evaluate_predictions(
     Returns:
       `{"split", "rows", "tasks": {task: {"kind", "auc", "auc_ci": [low, high], "gauc",
       "gauc_ci", "gauc_coverage" (share of rows), "gauc_users", "logloss", "ne",
-      "pcoc", "ece", "positives", "rows", "ranking", "scenarios": {value: {same}}}},
-      "mean_task_auc", "mean_cell_auc", "mean_cell_auc_by_rows"}`. Regression tasks
-      have rmse, mae, r2, ranking; multiclass tasks accuracy, macro_f1, logloss;
-      `ranking` is that of `ranking_report.ranking_document`. Rows of
-      undeclared scenarios appear under "unknown" where there are any, and are left out
-      of the cell means. The means are over binary cells with a defined AUC; without
-      scenarios a task is one cell. `mean_cell_auc_by_rows` weights cells by rows.
+      "pcoc", "ece", "bins", "positives", "rows", "ranking", "scenarios": {value:
+      {same}}}}, "mean_task_auc", "mean_cell_auc", "mean_cell_auc_by_rows"}`. `bins` are
+      ten of equal mass by rising prediction (fewer where predictions tie), each with
+      "rows", "predicted" (mean), "observed" (rate) and "pcoc". Regression tasks have
+      rmse, mae, r2, ranking; multiclass tasks accuracy, macro_f1, logloss; `ranking` is
+      that of `ranking_report.ranking_document`. Rows of undeclared scenarios appear
+      under "unknown" where there are any, and are left out of the cell means. The means
+      are over binary cells with a defined AUC; without scenarios a task is one cell.
+      `mean_cell_auc_by_rows` weights cells by rows.
 
     Raises:
       DataError: for arrays of different length, NaN predictions on labelled rows,

@@ -27,7 +27,8 @@ class TaskControlSpec(Spec):
     alone."""
     patience: int | None = Field(default=None, ge=1)
     """Stop the task after so many evaluations in which its own metric (`auc`, `rmse`
-    or `accuracy`, by its type) was no better; null: never."""
+    or `accuracy`, by its type) was no better; null: never. A regression with a pure
+    ranking loss has none."""
 
     @model_validator(mode="after")
     def _some_steps(self) -> Self:

@@ -155,7 +155,8 @@ class TrainingSpec(Spec):
     """Task to when and how far it takes part; tasks not named always do, wholly."""
     task_snapshots: bool = False
     """Also keep the model of each task's own best evaluation, for `--snapshot TASK`;
-    one model on disk for each such step."""
+    one model on disk for each such step. A regression with a pure ranking loss has no
+    metric of its own, and no snapshot."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes layers in 16 bits; variables and losses stay float32."""
     deterministic: bool = False
@@ -245,6 +246,15 @@ class Experiment(Spec):
             raise ValueError(
                 f"`training.tasks` names {strangers}; tasks: {sorted(tasks)}"
             )
+        for name, control in self.training.tasks.items():
+            if control.patience is not None and tasks[name].orders_alone:
+                raise ValueError(
+                    f"`training.tasks.{name}.patience` needs a metric of the task's "
+                    f"own, and a regression with `loss: {tasks[name].fitted.name}` "
+                    "alone has none: the size of its score means nothing. Use `stop`, "
+                    f"`training.monitor: {name}/ndcg@10` with `training.patience`, or "
+                    f"a `pointwise` weight. Received: {control.patience}"
+                )
         if self.training.shuffle == "groups" and self.dataset.keys.group is None:
             raise ValueError("`training.shuffle: groups` needs `keys: {group: column}`")
         self._check_groups()

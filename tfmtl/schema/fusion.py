@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from tfmtl.schema.base import Spec
 from tfmtl.schema.dataset import DatasetSpec
-from tfmtl.schema.task import outputs_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 
 SCORE = "score"
 """Name of the fused output."""
@@ -25,7 +26,8 @@ Form = Literal[
 ]
 FusionChoice = Literal["found", "configured", "none"]
 
-_WITH_BETA = ("shifted_product", "exponential_sum", "exponential_product")
+WITH_BETA = ("shifted_product", "exponential_sum", "exponential_product")
+"""Forms that read `beta`."""
 
 
 class FusionSpec(Spec):
@@ -74,9 +76,9 @@ class FusionSpec(Spec):
                 "`beta` must be above 0; the sign of an output is that of its weight. "
                 f"Received: {low}"
             )
-        if self.beta and self.form not in _WITH_BETA:
+        if self.beta and self.form not in WITH_BETA:
             raise ValueError(
-                f"`beta` belongs to the forms {list(_WITH_BETA)}. Received: "
+                f"`beta` belongs to the forms {list(WITH_BETA)}. Received: "
                 f"form={self.form!r}"
             )
         if "offset" in self.model_fields_set and self.form != "rank":
@@ -119,11 +121,26 @@ class FusionSpec(Spec):
                     f"`fusion.transform` is for regressions. Received: {name!r}, a "
                     f"{outputs[name].type} task"
                 )
+        self._check_levels(outputs)
         if self.form == "rank" and not (dataset.keys.group or dataset.keys.user):
             raise ValueError(
                 "`fusion.form: rank` compares the rows of a list; say which rows are "
                 "one: `keys: {group: column}` (or `user`)"
             )
+
+    def _check_levels(self, outputs: Mapping[str, TaskSpec]) -> None:
+        """A logarithm needs values above 0; a score lies about 0."""
+        if self.form not in ("product", "shifted_product"):
+            return
+        for name in self.used:
+            if outputs[name].orders_alone:
+                raise ValueError(
+                    f"`fusion.form: {self.form}` takes logarithms, and {name!r} is a "
+                    f"regression with `loss: {outputs[name].fitted.name}` alone, whose "
+                    "score has no level and may be below 0: use `form: rank` or "
+                    "another without logarithms, give the loss a `pointwise` weight, "
+                    "or leave the output out"
+                )
 
 
 def check_free(dataset: DatasetSpec) -> None:

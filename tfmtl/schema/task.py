@@ -123,6 +123,13 @@ class TaskSpec(Spec):
         return self.fitted.width(self.classes)
 
     @property
+    def orders_alone(self) -> bool:
+        """Whether it is a regression with a pure ranking loss: its output is a score
+        without a level or a unit, of which only the order means something. (That of a
+        binary task passes a sigmoid, and calibrators may give it a level.)"""
+        return self.type == "regression" and not self.fitted.fits
+
+    @property
     def conditional(self) -> str:
         """Name of the output that is trained: `buy|click` for a binary task with
         `given`, else the task's own name.

@@ -12,8 +12,14 @@ from tfmtl.training.control import TaskControl
 _METRICS = {"binary": "auc", "regression": "rmse", "multiclass": "accuracy"}
 
 
-def own_metric(task: TaskSpec) -> str:
-    """Name of the validation metric that a task is judged by, such as `like/auc`."""
+def own_metric(task: TaskSpec) -> str | None:
+    """Name of the validation metric that a task is judged by, such as `like/auc`.
+
+    None for a regression with a pure ranking loss: its errors are those of a score
+    without a unit, and no metric of an order is kept while a split passes.
+    """
+    if task.orders_alone:
+        return None
     return metric_key(task.name, _METRICS[task.type])
 
 
@@ -58,7 +64,7 @@ class TaskWatch:
         learnt = self.control.active(step - 1).numpy()
         for t, task in enumerate(self.tasks):
             metric = own_metric(task)
-            if metric not in metrics:
+            if metric is None or metric not in metrics:
                 continue
             mine = state.setdefault(
                 task.name,

@@ -20,7 +20,8 @@ from tfmtl.report.experts import (
 from tfmtl.report.fit import miscalibrated, overfitting
 from tfmtl.report.tasks import conflicting_tasks, dominant_tasks, worsening_tasks
 from tfmtl.schema.experiment import Experiment
-from tfmtl.schema.task import TaskSpec
+from tfmtl.schema.funnel import steps_of
+from tfmtl.schema.task import TaskSpec, outputs_of
 from tfmtl.training.diagnostics import Diagnostics
 from tfmtl.training.rundir import RunDirectory, plain
 from tfmtl.training.watch import own_metric
@@ -55,7 +56,8 @@ def diagnose(
 
     Gradients come from the `diagnostics` lines of its log; where there are none, and
     for gates and experts, the chosen model is measured on a batch of the validation
-    split. Calibration is that of the chosen model on that split.
+    split. Calibration is that of the chosen model on that split, which a refitted model
+    would have seen; calibrators have seen it, too, and a note says so.
 
     Args:
         run: The run directory.
@@ -74,9 +76,22 @@ def diagnose(
     if source.finished:
         try:
             now = _look(run, dataset, listener)
-            report = evaluate(run, "validation", dataset=dataset, listener=listener)
+            report = evaluate(
+                run,
+                "validation",
+                dataset=dataset,
+                refit=False,
+                resamples=0,
+                listener=listener,
+            )
         except DataError as error:
             notes.append(f"the model was not looked at: {error}")
+        if report is not None and report["calibration"] not in (None, "none"):
+            notes.append(
+                "the calibrators were fitted on the validation split, and calibration "
+                "was looked at on it: what they say of other rows, `tfmtl evaluate RUN "
+                "--split test` tells"
+            )
     else:
         notes.append(
             "the run is not finished: calibration was not looked at, and gates and "
@@ -92,7 +107,7 @@ def diagnose(
         *_of_experts(now or (looks[-1] if looks else None)),
         *_of_gradients(looks or ([now] if now else [])),
         *_of_history(experiment, events, chosen),
-        *_of_report(report),
+        *_of_report(experiment, report),
     ]
     validated = sum(e["kind"] == "validation" for e in events)
     rows = report["rows"] if report else 0
@@ -109,7 +124,7 @@ def _look(
 ) -> dict[str, Any]:
     """The diagnostics of the chosen model, on validation rows."""
     listener.stage("look at the model")
-    restored = restore(run, dataset)
+    restored = restore(run, dataset, refit=False)
     experiment, manifest = restored.experiment, restored.manifest
     trainer = build.make_trainer(experiment, restored.model, restored.step)
     reader = build.make_reader(
@@ -145,8 +160,11 @@ def _of_history(
         for e in events
         if e["kind"] == "validation" and (chosen is None or e["step"] <= chosen)
     ]
-    yield from worsening_tasks(history, [own_metric(t) for t in tasks])
+    own = [own_metric(t) for t in tasks]
+    yield from worsening_tasks(history, [m for m in own if m is not None])
     for task in tasks:
+        if not task.fitted.fits:
+            continue  # Its training loss is of an order: no loss of levels is alike.
         metric, losses = validation_losses(task, events)
         yield from overfitting(task.name, losses, metric)
 
@@ -177,7 +195,14 @@ def validation_losses(
     return metric, found
 
 
-def _of_report(report: dict[str, Any] | None) -> Iterator[Finding]:
+def _of_report(
+    experiment: Experiment, report: dict[str, Any] | None
+) -> Iterator[Finding]:
+    tasks = experiment.dataset.tasks
+    outputs = outputs_of(tasks)
     for name, facts in (report or {"tasks": {}})["tasks"].items():
-        if facts["kind"] == "binary":
+        task = outputs[name]
+        steps = (task,) if name == task.conditional else steps_of(tasks, name)
+        # Of a pure ranking loss, probabilities have no level, nor have their products.
+        if facts["kind"] == "binary" and all(t.fitted.fits for t in steps):
             yield from miscalibrated(name, facts)

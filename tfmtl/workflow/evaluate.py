@@ -14,7 +14,9 @@ from tfmtl.errors import ConfigError
 from tfmtl.files import atomic_write
 from tfmtl.metrics.report import TaskPredictions, evaluate_predictions
 from tfmtl.progress import Listener, Silent
+from tfmtl.schema.calibration import Calibration
 from tfmtl.schema.fusion import SCORE, FusionChoice
+from tfmtl.schema.manifest import DatasetManifest
 from tfmtl.schema.task import outputs_of
 from tfmtl.training.evaluation import predictions
 from tfmtl.workflow.fusion import fusion_of
@@ -30,6 +32,7 @@ def evaluate(
     predictions_file: str | pathlib.Path | None = None,
     fusion: FusionChoice = "found",
     snapshot: str | None = None,
+    refit: bool = True,
     resamples: int = 200,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +51,8 @@ def evaluate(
         fusion: Which weights make the fused score: see `workflow.fusion.fusion_of`.
         snapshot: Evaluate the model of this task's own best step; the run's choice
             where None.
+        refit: Of a refitted run, evaluate that model; else the chosen one before it,
+            which has not seen the validation split.
         resamples: Of the 95 % intervals; 0 leaves them None, and saves their time.
         listener: Told about the progress.
 
@@ -68,7 +73,7 @@ def evaluate(
     """
     listener = listener or Silent()
     listener.stage(f"evaluate {split}")
-    restored = restore(run, dataset, snapshot=snapshot)
+    restored = restore(run, dataset, refit=refit, snapshot=snapshot)
     model, manifest = restored.model, restored.manifest
     if split not in manifest.splits:
         raise ConfigError(
@@ -131,8 +136,7 @@ def evaluate(
         listener.note("the calibrators were fitted on the validation split")
     if manifest.splits[split].sampled_out:
         listener.note(
-            f"the {split} split is down-sampled, and the model is corrected for that: "
-            "PCOC, ECE and log-loss on it say nothing about real traffic"
+            f"the {split} split is down-sampled, {level_of(manifest, calibration)}"
         )
     if restored.same_dataset is False:
         listener.note(
@@ -142,6 +146,21 @@ def evaluate(
     if split == "validation" and restored.refit:
         listener.note("the refitted model has seen the validation split in training")
     return report
+
+
+def level_of(manifest: DatasetManifest, calibration: Calibration | None) -> str:
+    """What a model's rates are to those of a down-sampled split, in words."""
+    spec = manifest.dataset.sampling
+    fitted = calibration is not None and calibration.method != "none"
+    if spec is not None and spec.correction == "none" and not fitted:
+        return (
+            "and the model is not corrected for that (`sampling.correction: none`): "
+            "PCOC, ECE and log-loss on it are of sampled rows, not of real traffic"
+        )
+    return (
+        "and the model is corrected for that: PCOC, ECE and log-loss on it say nothing "
+        "about real traffic"
+    )
 
 
 def write_predictions(

@@ -13,8 +13,11 @@ from tfmtl.export.saved_model import save, serving_module, versions_in
 from tfmtl.export.signature import served_outputs
 from tfmtl.files import atomic_directory
 from tfmtl.progress import Listener, Silent
+from tfmtl.schema.calibration import Calibration
+from tfmtl.schema.funnel import steps_of
 from tfmtl.schema.fusion import SCORE, FusionChoice, FusionSpec
-from tfmtl.schema.manifest import ExportManifest, served_inputs
+from tfmtl.schema.manifest import DatasetManifest, ExportManifest, served_inputs
+from tfmtl.schema.sampling import effects
 from tfmtl.schema.task import TaskSpec, outputs_of
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.versions import versions
@@ -121,27 +124,75 @@ def _check_report(metrics: dict[str, Any], outputs: list[str]) -> None:
         )
 
 
-def _meaning(task: TaskSpec) -> str:
+def meanings(
+    manifest: DatasetManifest, calibration: Calibration | None
+) -> dict[str, str]:
+    """Output to what the exported graph answers there, for the model card.
+
+    Args:
+        manifest: Of the model's data set.
+        calibration: The calibrators in the graph.
+    """
+    return {
+        name: _meaning(name, task, _reservation(name, manifest, calibration))
+        for name, task in outputs_of(manifest.dataset.tasks).items()
+    }
+
+
+def _meaning(name: str, task: TaskSpec, reservation: str) -> str:
     """What an output says."""
+    if name != task.name:
+        return f"probability of {task.name} given {task.given}{reservation}"
     if task.type == "binary":
-        return f"probability of {task.name}{_reservation(task)}"
+        return f"probability of {task.name}{reservation}"
     if task.type == "multiclass":
-        return f"probability of each class of {task.name}"
-    if not task.fitted.fits:
+        return f"probability of each class of {task.name}{reservation}"
+    if task.orders_alone:
         return f"score that ranks by {task.name}: its size means nothing"
     if task.transform == "log1p" and not task.smearing:
-        return f"geometric mean of 1 + {task.name}, minus 1: below its expectation"
-    return f"expected {task.name}, in the unit of its label"
+        what = f"geometric mean of 1 + {task.name}, minus 1: below its expectation"
+        return what + reservation
+    return f"expected {task.name}, in the unit of its label{reservation}"
 
 
-def _reservation(task: TaskSpec) -> str:
-    """Where a probability is none that can be relied on."""
-    name = task.fitted.name
-    if not task.fitted.fits:
-        return f", not calibrated: `loss: {name}` orders rows alone"
-    if name == "focal":
-        return ", not calibrated: `loss: focal` weighs easy rows down"
-    return ""
+def _reservation(
+    output: str,
+    manifest: DatasetManifest,
+    calibration: Calibration | None,
+) -> str:
+    """Where a number is none that can be relied on, and no calibrator mends it.
+
+    A joint output is worth what all its steps are.
+    """
+    tasks = manifest.dataset.tasks
+    task = outputs_of(tasks)[output]
+    steps = (task,) if output == task.conditional else steps_of(tasks, output)
+    mended = _calibrated(calibration)
+    rest = [step for step in steps if step.conditional not in mended]
+    said = []
+    for step in rest:
+        name = step.fitted.name
+        if step.type == "binary" and not step.fitted.fits:
+            said.append(f"not calibrated: `loss: {name}` orders rows alone")
+        if name == "focal":
+            said.append("not calibrated: `loss: focal` weighs easy rows down")
+    sampling = manifest.dataset.sampling
+    if sampling is not None and sampling.correction == "none":
+        exposed = manifest.sampling.exposed if manifest.sampling else {}
+        found = effects(tasks, sampling, exposed)
+        if any(found[step.conditional] != "none" for step in rest):
+            said.append("of sampled rows, not of real traffic (`correction: none`)")
+    return "".join(f", {what}" for what in dict.fromkeys(said))
+
+
+def _calibrated(calibration: Calibration | None) -> set[str]:
+    """Outputs whose own logits a calibrator moves."""
+    outputs = calibration.outputs if calibration else {}
+    return {
+        name
+        for name, found in outputs.items()
+        if not found.product and not all(c.is_identity for c in found.calibrators())
+    }
 
 
 def _card(
@@ -153,13 +204,7 @@ def _card(
     model, manifest = restored.model, restored.manifest
     if metrics is not None:
         _check_report(metrics, list(outputs_of(model.tasks)))
-    module_outputs = {}
-    for task in manifest.dataset.tasks:
-        if task.conditional != task.name:
-            module_outputs[task.conditional] = (
-                f"probability of {task.name} given {task.given}{_reservation(task)}"
-            )
-        module_outputs[task.name] = _meaning(task)
+    module_outputs = meanings(manifest, restored.calibration)
     served = served_outputs(manifest.dataset, restored.experiment.export.outputs)
     outputs = {name: module_outputs[name] for name in served}
     if fusion is not None:

@@ -27,7 +27,7 @@ from tfmtl.metrics.front import front, thinned
 from tfmtl.progress import Listener, Silent
 from tfmtl.schema.evaluation import GRADED
 from tfmtl.schema.experiment import Experiment
-from tfmtl.schema.fusion import Form, FusionSpec, check_free
+from tfmtl.schema.fusion import WITH_BETA, Form, FusionSpec, check_free
 from tfmtl.schema.task import outputs_of
 from tfmtl.training.rundir import RunDirectory
 from tfmtl.workflow.fusion import write_found
@@ -65,6 +65,8 @@ def fuse(
         form: Of the score; the experiment's where None. The experiment's weights are
             the start, and say which outputs take part with which sign; without a
             `fusion` section these are all main tasks, with weights of equal influence.
+            In a form that is not the experiment's the configured score stays what is
+            compared with, in its own form; what is found may be worse.
         predictions: What `evaluate(predictions_file=...)` wrote; the validation
             predictions where None, computed once.
         dataset: Where the data set lies now, if it was moved.
@@ -76,10 +78,11 @@ def fuse(
 
     Returns:
         `{"fusion": the section with the weights found, "objective", "constraints",
-        "predictions", "rows", "evaluations", "seed", "configured": {"weights",
-        "metrics"}, "found": {same}, "front": [{same} ...], "front_size"}`: the front is
-        over the metrics in `"metrics"`, thinned evenly to 50 points, by falling
-        objective. Of an output with a negative weight the front has small values.
+        "predictions", "rows", "evaluations", "seed", "configured": {"form", "weights",
+        "metrics"}, "found": {same}, "front": [{"weights", "metrics"} ...],
+        "front_size"}`: the front is over the metrics in `"metrics"`, thinned evenly to
+        50 points, by falling objective. Of an output with a negative weight the front
+        has small values.
 
     Raises:
         ConfigError: A name is unknown, nothing is to be searched, a metric is
@@ -97,16 +100,28 @@ def fuse(
         else pathlib.Path(predictions)
     )
     table = read_table(path, experiment)
-    criteria = _criteria(goal, bounds, experiment, start)
-    judge = Judge(table, experiment, start, criteria)
+    asked = list(dict.fromkeys([goal, *(b.criterion for b in bounds)]))
+    beside = [c for c in _beside(goal, experiment, start) if c not in asked]
+    judge = Judge(table, experiment, start, [*asked, *beside], beside)
+    criteria = judge.criteria
+    if judge.left_out:
+        said = ", ".join(map(str, judge.left_out))
+        listener.note(f"undefined on these predictions, and left out: {said}")
     if experiment.fusion is None:
         start = _equal_influence(start, judge.spread)
+    configured = experiment.fusion or start
+    other_form = configured.form != start.form
     listener.stage("search weights", evaluations)
     found = search(
         judge,
-        np.array([start.weights[name] for name in start.used]),
+        _weights(start),
         judge.spread,
         [(criteria.index(b.criterion), b) for b in bounds],
+        baseline=(
+            Judge(table, experiment, configured, criteria)(_weights(configured))
+            if other_form
+            else None
+        ),
         evaluations=evaluations,
         seed=seed,
         tell=listener.advance,
@@ -115,9 +130,12 @@ def fuse(
     sign = np.array([_direction(c, goal, bounds, start) for c in criteria])
     on_front = front(found.values * sign)
 
+    def metrics(values: Floats) -> dict[str, float]:
+        return dict(zip(map(str, criteria), values.tolist()))
+
     def point(row: int) -> dict[str, Any]:
-        values = dict(zip(map(str, criteria), found.values[row].tolist()))
-        return {"weights": _named(start, found.weights[row]), "metrics": values}
+        weights = _named(start, found.weights[row])
+        return {"weights": weights, "metrics": metrics(found.values[row])}
 
     spec = start.model_copy(
         update={"weights": _named(start, found.weights[found.best])}
@@ -130,8 +148,12 @@ def fuse(
         "rows": table.rows,
         "evaluations": len(found.values),
         "seed": seed,
-        "configured": point(0),
-        "found": point(found.best),
+        "configured": {
+            "form": configured.form,
+            "weights": configured.weights,
+            "metrics": metrics(found.baseline),
+        },
+        "found": {"form": start.form, **point(found.best)},
         "front": [point(int(row)) for row in thinned(on_front, _KEPT)],
         "front_size": len(on_front),
     }
@@ -159,6 +181,7 @@ def _start(experiment: Experiment, form: Form | None) -> FusionSpec:
             spec = FusionSpec(
                 form=form,
                 weights=given.weights,
+                beta=given.beta if form in WITH_BETA else {},
                 transform=given.transform,
                 floor=given.floor,
             )
@@ -176,26 +199,27 @@ def _equal_influence(spec: FusionSpec, spread: Floats) -> FusionSpec:
     return spec.model_copy(update={"weights": _named(spec, scale[0] / scale)})
 
 
+def _weights(spec: FusionSpec) -> Floats:
+    """The weights [U] of the outputs that take part."""
+    return np.array([spec.weights[name] for name in spec.used])
+
+
 def _named(spec: FusionSpec, weights: Floats) -> dict[str, float]:
     """Weights [U] by name; outputs that are left out keep their 0."""
     return {**spec.weights, **dict(zip(spec.used, weights.tolist()))}
 
 
-def _criteria(
-    goal: Criterion,
-    bounds: Sequence[Constraint],
-    experiment: Experiment,
-    fusion: FusionSpec,
+def _beside(
+    goal: Criterion, experiment: Experiment, fusion: FusionSpec
 ) -> list[Criterion]:
-    """The objective, what is bounded, and the objective's metric of each output that
-    takes part, as far as its labels define it."""
+    """The objective's metric of each output that takes part, as far as its type has
+    it."""
     outputs = outputs_of(experiment.dataset.tasks)
-    beside = [
+    return [
         Criterion(name, goal.metric, goal.at, goal.scenario)
         for name in fusion.used
         if outputs[name].type == "binary" or goal.metric in GRADED
     ]
-    return list(dict.fromkeys([goal, *(b.criterion for b in bounds), *beside]))
 
 
 def _direction(
@@ -224,7 +248,7 @@ def _check_kept(
     said = []
     for bound in bounds:
         place = criteria.index(bound.criterion)
-        resolved = bound.resolved(float(found.values[0, place]))
+        resolved = bound.resolved(float(found.baseline[place]))
         if resolved.violation(float(found.values[found.best, place])) > 0.0:
             column = found.values[:, place]
             best = column.max() if bound.sense == ">=" else column.min()
@@ -253,5 +277,5 @@ def _draw(
     target = pathlib.Path(run) / FIGURE if figure is None else pathlib.Path(figure)
     if len(criteria) > 1:
         names = [str(c) for c in criteria]
-        picture = draw_front(names, found.values, on_front, 0, found.best)
+        picture = draw_front(names, found.values, on_front, found.baseline, found.best)
         atomic_write(target, picture)

@@ -122,6 +122,9 @@ def _snapshot_step(result: dict[str, Any], task: str) -> int:
         )
     if task not in tasks:
         raise ConfigError(
-            f"`snapshot` must be one of {sorted(tasks)}. Received: {task!r}"
+            f"`snapshot` must be one of {sorted(tasks)}, the tasks with a metric of "
+            "their own (a regression with a pure ranking loss has none: choose the "
+            "run's step by `training.monitor: task/ndcg@10`). Received: "
+            f"{task!r}"
         )
     return int(tasks[task]["step"])

@@ -93,3 +93,23 @@ def test_what_cannot_be_measured(make_experiment, table):
     judge = Judge(table, make_experiment(), fusion, CRITERIA)
     with pytest.raises(DataError, match="not finite under the weights"):
         judge(np.array([1.0, np.inf]))
+
+
+def test_what_is_measured_beside_is_left_out_where_it_is_undefined(
+    make_experiment, table
+):
+    fusion = FusionSpec(weights={"click": 1.0, "buy": 1.0})
+    feed = Criterion("click", "ndcg", 3, "feed")
+    none = np.where(table.scenario == "feed", 0.0, table.labels["click"])
+    signed = table.labels["click"] - 0.5
+    whole = Judge(table, make_experiment(), fusion, [CRITERIA[0]])
+    for labels in (none, signed):
+        here = {**table.labels, "click": labels}
+        changed = type(table)(table.predictions, here, table.lists, table.scenario)
+        asked = [CRITERIA[0], feed]
+        judge = Judge(changed, make_experiment(), fusion, asked, [feed])
+        assert (judge.criteria, judge.left_out) == ((CRITERIA[0],), (feed,))
+        weights = np.array([1.0, 2.0])
+        np.testing.assert_array_equal(judge(weights), whole(weights))
+        with pytest.raises(ConfigError, match="'click@feed/ndcg@3' is undefined"):
+            Judge(changed, make_experiment(), fusion, asked)

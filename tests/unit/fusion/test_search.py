@@ -94,6 +94,22 @@ def test_ratios_are_of_influence():
     ).all()
 
 
+def test_a_baseline_from_elsewhere_is_a_bound_and_no_candidate():
+    def half(weights):
+        return np.array([0.5, 0.5])
+
+    other = np.array([0.9, 0.4])
+    bound = Constraint(CLICK, ">=", 0.0, relative=True)
+    ones = np.ones(3)
+    found = search(half, START, ones, [(1, bound)], baseline=other, evaluations=16)
+    np.testing.assert_array_equal(found.baseline, other)
+    assert (found.values[found.best] == 0.5).all()
+    # The same as the bound that it stands for, whatever the start reaches.
+    fixed = search(half, START, ones, [(1, Constraint(CLICK, ">=", 0.4))])
+    assert found.best == fixed.best == 0
+    np.testing.assert_array_equal(fixed.baseline, [0.5, 0.5])
+
+
 def test_too_little_to_search():
     with pytest.raises(ConfigError, match="two outputs with a weight"):
         search(lambda w: w, np.ones(1), np.ones(1))

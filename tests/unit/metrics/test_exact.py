@@ -145,6 +145,16 @@ def test_constant_base_rate_is_calibrated(tied):
     assert np.isnan(exact.pcoc([0, 0], [0.1, 0.2]))
 
 
+def test_relative_improvement_counts_from_chance():
+    assert exact.relative_improvement(0.55, 0.55) == 0.0
+    assert exact.relative_improvement(0.56, 0.55) == pytest.approx(0.2)
+    assert exact.relative_improvement(0.91, 0.9) == pytest.approx(0.025)
+    assert exact.relative_improvement(0.5, 0.7) == pytest.approx(-1.0)
+    for baseline in (0.5, 0.4, np.nan):
+        assert np.isnan(exact.relative_improvement(0.6, baseline))
+    assert np.isnan(exact.relative_improvement(np.nan, 0.6))
+
+
 def ece_loop(labels, p, edges_of_bin):
     total = 0.0
     for rows in edges_of_bin:

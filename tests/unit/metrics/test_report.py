@@ -94,6 +94,11 @@ def test_every_number_is_that_of_its_own_rows(split, place):
             assert cell["pcoc"] == pytest.approx(exact.pcoc(y, p))
             ece = exact.expected_calibration_error(y, p)
             assert cell["ece"] == pytest.approx(ece)
+            bins = exact.pcoc_by_score(y, p)
+            assert [b["pcoc"] for b in cell["bins"]] == [
+                pytest.approx(b.pcoc) if b.observed else None for b in bins
+            ]
+            assert sum(b["rows"] for b in cell["bins"]) == len(y)
             assert cell["positives"] == int(y.sum())
             assert cell["auc_ci"][0] < cell["auc"] < cell["auc_ci"][1]
         elif task.kind == "regression":

@@ -75,6 +75,26 @@ def test_fusions_that_do_not_fit(fusion, message):
         parse(fusion=fusion)
 
 
+@pytest.mark.parametrize("form", ["product", "shifted_product"])
+def test_a_score_without_a_level_has_no_logarithm(form):
+    def tasks(**loss):
+        found = {"name": "bpr", "within": "batch", **loss}
+        graded = {"name": "stay", "label": "s", "type": "regression", "loss": found}
+        return [*TASKS, graded, {"name": "like", "label": "like", "loss": found}]
+
+    fusion = {"form": form, "weights": {"click": 1, "stay": 1}}
+    with pytest.raises(ConfigError, match=rf"`fusion.form: {form}`.*'stay'.*`form: r"):
+        parse(tasks=tasks(), fusion=fusion)
+    assert parse(tasks=tasks(pointwise=0.1), fusion=fusion).fusion
+    for fine in (
+        {**fusion, "form": "rank"},
+        {**fusion, "form": "sum"},
+        {"form": form, "weights": {"click": 1, "stay": 0}},
+        {"form": form, "weights": {"click": 1, "like": 1}},  # a sigmoid is above 0
+    ):
+        assert parse(tasks=tasks(), fusion=fine).fusion
+
+
 def test_a_task_named_score_collides_only_where_outputs_are_fused():
     tasks = [*TASKS, {"name": "score", "label": "score"}]
     assert parse(tasks=tasks).fusion is None

@@ -301,6 +301,18 @@ RULES: dict[str, tuple[list[str], list[str], str]] = {
         ["training.monitor=buy@live/auc"],
         r"names scenario 'live'; scenarios: \['home', 'search'\]",
     ),
+    "patience needs a metric of the task's own": (
+        [
+            "dataset.tasks.stay.loss={name: bpr, within: batch, pointwise: 1}",
+            "training.tasks.stay.patience=2",
+        ],
+        [
+            "dataset.tasks.stay.loss={name: bpr, within: batch}",
+            "training.tasks.stay.patience=2",
+        ],
+        r"`training.tasks.stay.patience` needs.*`loss: bpr` alone.*`training.monitor: "
+        r"stay/ndcg@10`",
+    ),
     "groups are shuffled by a group key": (
         ["training.shuffle=groups"],
         ["training.shuffle=groups", "dataset.keys.group=null"],

@@ -61,3 +61,19 @@ def test_evaluations_before_its_start_try_no_patience() -> None:
         assert made.evaluated(state, step, {"click/auc": 0.7 - step / 100})[1] == []
     assert made.evaluated(state, 15, {"click/auc": 0.1})[1] == ["click"]
     assert made.evaluated(state, 20, {})[1] == []
+
+
+def test_a_score_without_a_unit_is_judged_by_no_error() -> None:
+    """RMSE of a ranking score moves with its scale: it tries no patience."""
+    loss = {"name": "bpr", "within": "batch"}
+    both = [
+        TaskSpec.model_validate({"name": n, "label": n, "type": kind, "loss": loss})
+        for n, kind in (("click", "binary"), ("stay", "regression"))
+    ]
+    assert [own_metric(t) for t in both] == ["click/auc", None]
+    mixed = TaskSpec.model_validate({**both[1].model_dump(), "loss": "mse"})
+    assert own_metric(mixed) == "stay/rmse"
+    made, state = TaskWatch(both, TaskControl(["click", "stay"], {}, {})), {}
+    made.evaluated(state, 5, {"click/auc": 0.6, "stay/rmse": 2.0})
+    best, _ = made.evaluated(state, 10, {"click/auc": 0.5, "stay/rmse": 1.0})
+    assert not best and set(state) == {"click"}

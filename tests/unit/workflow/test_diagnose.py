@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pathlib
 import shutil
 from typing import Any
 
 import pytest
+import yaml
 
 from tfmtl import build
 from tfmtl._keras import tf
 from tfmtl.cli.main import main
-from tfmtl.errors import ConfigError
+from tfmtl.errors import ConfigError, TrainingError
 from tfmtl.layers.gate import Gates
 from tfmtl.schema.calibration import (
     Calibration,
@@ -28,6 +30,8 @@ from tfmtl.workflow.diagnose import diagnose, validation_losses
 from tfmtl.workflow.evaluate import evaluate
 from tfmtl.workflow.restore import restore
 from tfmtl.workflow.train import train
+
+workflow_diagnose = importlib.import_module("tfmtl.workflow.diagnose")
 
 
 def asked(**changes: Any) -> Experiment:
@@ -196,3 +200,76 @@ def test_losses_are_those_between_evaluations() -> None:
     metric, found = validation_losses(task, log)
     assert metric == "buy|click/logloss"
     assert found == [(2.5, 0.5), (None, 0.4)]
+
+
+def test_a_refitted_run_is_looked_at_before_its_refit(
+    planted: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refitted model has seen the validation split. Here it is not even there."""
+    run = shutil.copytree(planted[1], tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "refit": True}))
+    asked: list[dict[str, Any]] = []
+
+    def measured(*args: Any, **settings: Any) -> Any:
+        asked.append(settings)
+        return evaluate(*args, **settings)
+
+    monkeypatch.setattr(workflow_diagnose, "evaluate", measured)
+    found = diagnose(run)
+    assert not found.notes and found.looked_at["rows"] == 80
+    assert asked[0]["resamples"] == 0  # intervals are not read
+    with pytest.raises(TrainingError):
+        evaluate(run, "validation", resamples=0)
+
+
+def test_calibrators_that_saw_the_split_are_told(
+    planted: Any, tmp_path: pathlib.Path
+) -> None:
+    run = shutil.copytree(planted[1], tmp_path / "run")
+    made = Calibration(
+        method="bias", by="task", min_positives=1, min_negatives=1, step=4
+    )
+    write_calibration(made, run)
+    (note,) = diagnose(run).notes
+    assert "fitted on the validation split" in note and "--split test" in note
+
+
+@pytest.mark.parametrize("pointwise", [0.0, 1.0])
+def test_scores_without_a_level_are_neither_miscalibrated_nor_overfit(
+    planted: Any,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pointwise: float,
+) -> None:
+    run = shutil.copytree(planted[1], tmp_path / "run")
+    document = yaml.safe_load((run / "experiment.yaml").read_text())
+    (click,) = (t for t in document["dataset"]["tasks"] if t["name"] == "click")
+    click["loss"] = {"name": "bpr", "within": "batch", "pointwise": pointwise}
+    (run / "experiment.yaml").write_text(yaml.safe_dump(document))
+    lines = [
+        line
+        for step, loss, metric in ((1, 3.0, 0.5), (2, 2.0, 0.4), (3, 1.0, 0.9))
+        for line in (
+            {"kind": "train", "steps": 1, "loss": {"click": loss, "like": loss}},
+            {
+                "kind": "validation",
+                "step": step,
+                "metrics": {"click/logloss": metric, "like/logloss": metric},
+            },
+        )
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run / "metrics.jsonl").write_text(text)
+    facts = {"kind": "binary", "rows": 10**5, "positives": 10**4, "pcoc": 3.0, "ece": 0}
+    names = ("click", "like", "buy", "buy|click")
+    report = {"rows": 10**5, "calibration": None, "tasks": dict.fromkeys(names, facts)}
+    monkeypatch.setattr(workflow_diagnose, "evaluate", lambda *_, **__: report)
+    monkeypatch.setattr(workflow_diagnose, "_look", lambda *_: None)
+    found = {(f.kind, f.subject) for f in diagnose(run).findings}
+    wanted = {("miscalibrated", n) for n in ("like", "buy|click")}
+    wanted |= {("overfitting", "like")}
+    if pointwise:  # the product `buy` has a level only where its step `click` has one
+        wanted |= {("miscalibrated", n) for n in ("click", "buy")}
+        wanted |= {("overfitting", "click")}
+    assert found == wanted

@@ -8,8 +8,10 @@ import shutil
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tfmtl import workflow
 from tfmtl.errors import ConfigError, DataError
@@ -136,6 +138,64 @@ def test_weights_are_found_written_and_used(
             workflow.fuse(run, "buy/ndcg@3", evaluations=16)
     finally:
         shutil.move(trained / "moved", trained / "data")
+
+
+def scores_of(spec: FusionSpec, file: pathlib.Path) -> float:
+    """NDCG@3 of `buy` under a fused score of stored predictions."""
+    table = pq.read_table(file)
+    column = {n: table[n].to_numpy(zero_copy_only=False) for n in table.column_names}
+    named = {n.removeprefix("prediction/"): v for n, v in column.items()}
+    score = fuse(named, spec, column["group"]).astype(np.float32).astype(float)
+    label = column["label/buy"]
+    used = ~np.isnan(label)
+    return ranking.ndcg(label[used], score[used], column["group"][used], 3)
+
+
+def test_in_another_form_the_configured_score_keeps_its_own(run: pathlib.Path) -> None:
+    """Before and after, and `baseline`, are of what the experiment says."""
+    asked = FusionSpec(
+        form="shifted_product", weights=WEIGHTS, beta={"click": 30.0, "buy": 4.0}
+    )
+    path = run / "experiment.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["fusion"] = asked.model_dump(mode="json")
+    path.write_text(yaml.safe_dump(document))
+    bound = "buy/ndcg@3 >= baseline - 1"
+    found = {
+        form: workflow.fuse(run, "buy/ndcg@3", [bound], evaluations=32, form=form)
+        for form in ("shifted_product", "exponential_sum", "product")
+    }
+    wanted = scores_of(asked, run / CACHE)
+    for form, result in found.items():
+        before = result["configured"]
+        assert before["form"] == "shifted_product" and before["weights"] == WEIGHTS
+        assert before["metrics"]["buy/ndcg@3"] == pytest.approx(wanted, abs=1e-9), form
+        assert result["fusion"]["form"] == result["found"]["form"] == form
+        after = scores_of(FusionSpec.model_validate(result["fusion"]), run / CACHE)
+        assert result["found"]["metrics"]["buy/ndcg@3"] == pytest.approx(after)
+    # The same weights in the other form are another order: the check above can fail.
+    other = scores_of(FusionSpec(form="exponential_sum", weights=WEIGHTS), run / CACHE)
+    assert abs(other - wanted) > 1e-4
+    assert found["exponential_sum"]["fusion"]["beta"] == asked.beta
+    assert found["product"]["fusion"]["beta"] == {}
+
+
+def test_what_nobody_asked_for_is_left_out_where_it_is_undefined(
+    run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    workflow.fuse(run, "buy/mrr", evaluations=16, write=False)
+    table = pq.read_table(run / CACHE)
+    place = table.column_names.index("label/like")
+    file = tmp_path / "predictions.parquet"
+    none = pa.array(np.zeros(table.num_rows, np.float32))
+    pq.write_table(table.set_column(place, "label/like", none), file)
+    asked = {"predictions": file, "evaluations": 16, "write": False}
+    found = workflow.fuse(run, "buy/mrr", **asked)
+    assert set(found["found"]["metrics"]) == {"buy/mrr", "click/mrr"}
+    assert found["found"]["weights"]["like"] > 0.0
+    for goal, bounds in (("like/mrr", []), ("buy/mrr", ["like/mrr >= 0.1"])):
+        with pytest.raises(ConfigError, match="'like/mrr' is undefined"):
+            workflow.fuse(run, goal, bounds, **asked)
 
 
 def test_stored_predictions_are_made_anew_when_the_run_changes(
