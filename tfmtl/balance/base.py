@@ -147,8 +147,9 @@ class Balancer(tf.Module):
         scenario or cell, and shared variables that the balancer leaves alone.
 
         Args:
-            stats: Of the step.
-            weights: [T], those found for the shared variables; the mean over groups.
+            stats: Of the step; tasks of `reach: own` are present here.
+            weights: [T], those found for the shared variables; the mean over groups,
+                and 1 of tasks of `reach: own`.
 
         Returns:
             [T] float32; None where all are 1.

@@ -51,8 +51,9 @@ class OfClippedLosses(OfWeightedLosses):
 class OfOwnReach(StepGradients):
     """Other gradients, without those of some tasks but on the tasks' own variables.
 
-    To a balancer that looks at gradients these tasks are absent; to one that looks at
-    losses they are tasks like others, and its weight counts on their own variables.
+    To a balancer that looks at gradients these tasks are absent, but not to its
+    `own_weights`, which get 1 as theirs; to one that looks at losses they are tasks
+    like others, and its weight counts on their own variables.
 
     Args:
         inner: Differentiates the step.
@@ -72,13 +73,17 @@ class OfOwnReach(StepGradients):
         ]
         stats = forward.stats
         weighs_losses = isinstance(self.balancer, LossWeighting)
+        joins = tf.constant([t not in apart for t in range(len(losses))])
         if not weighs_losses:
-            joins = [t not in apart for t in range(len(losses))]
-            stats = stats._replace(present=stats.present & tf.constant(joins))
+            stats = stats._replace(present=stats.present & joins)
         found = self.inner(forward._replace(losses=losses, stats=stats))
         weights = found.weights
         if not weighs_losses:
-            weights = self._own(found.stats, found.weights)
+            # Absent, these tasks weigh 0, which is not meant for what is their own.
+            weights = self._own(
+                found.stats._replace(present=forward.stats.present),
+                tf.where(joins, weights, tf.ones_like(weights)),
+            )
         by_variable: dict[Any, list[Any]] = {
             v.ref(): [g] for v, g in zip(self.variables.all, found.gradients)
         }

@@ -18,7 +18,7 @@ from tests.unit.training.test_gradients import (
     suite,
 )
 from tfmtl._keras import tf
-from tfmtl.balance import Equal, Fixed, TaskInfo
+from tfmtl.balance import BALANCERS, Balancer, Equal, Fixed, LossWeighting, TaskInfo
 from tfmtl.errors import ConfigError
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.control import TaskControlSpec
@@ -154,6 +154,47 @@ def test_a_task_of_own_reach_moves_its_own_variables_alone(
     own = [n for n, owner in owners(mmoe).items() if owner == "like"]
     assert own and all(np.abs(expected[n]).max() > 0 for n in own)
     assert_moves(found, expected)
+
+
+WEIGHTED = {"own": "weighted"}
+OWNERS = [
+    ("DB-MTL", {}, 0, "log"),
+    ("DB-MTL", {"beta": 0.0}, 0, "log"),
+    ("IMTL", {}, 0, "plain"),
+    ("IMTL", {"every": 2}, 1, "plain"),
+    ("Nash-MTL", WEIGHTED, 0, "plain"),
+    ("Nash-MTL", {**WEIGHTED, "gradients": "representation"}, 0, "plain"),
+    ("Nash-MTL", {**WEIGHTED, "every": 2}, 1, "plain"),
+]
+"""Balancer, settings, step, and what a task apart descends: its loss or the log."""
+
+
+def test_every_balancer_with_own_weights_is_tried_apart() -> None:
+    plain = (Balancer.own_weights, LossWeighting.own_weights)
+    overriding = {n for n, b in BALANCERS.items() if b.own_weights not in plain}
+    assert overriding == {name for name, *_ in OWNERS}
+
+
+@pytest.mark.parametrize(("name", "config", "step", "descends"), OWNERS)
+def test_a_task_of_own_reach_trains_under_weights_of_own_parts(
+    mmoe: Any, gradients: Any, name: str, config: Any, step: int, descends: str
+) -> None:
+    batch = ModelConformance.tiny().batch
+    made = trainer(mmoe, BALANCERS[name], config, like={"reach": "own"})
+    if step:  # Between two solutions; `like` was absent when they were found.
+        made.balancer.last_weights.assign([[0.5, 0.0, 2.0]])
+    mmoe.step.assign(step)
+    tasks, penalty = gradients
+    factor = 1.0
+    if descends == "log":
+        losses, *_ = forward(mmoe, ModelConformance.losses(mmoe), batch)
+        factor = 1.0 / losses.numpy()[1]
+    found = moves(made, batch)
+    mmoe.step.assign(0)
+    own = [n for n, owner in owners(mmoe).items() if owner == "like"]
+    assert own and all(np.abs(tasks[1][n]).max() > 1e-3 for n in own)
+    wanted_moves = {n: factor * tasks[1][n] + penalty[n] for n in own}
+    assert_moves(found, wanted_moves)
 
 
 def test_outside_its_steps_a_task_moves_nothing(mmoe: Any, gradients: Any) -> None:
