@@ -22,8 +22,10 @@ class GradientConfig(BalancerConfig):
     `representation`: of the loss by the activations through which shared variables
     reach the tasks, one pass through each task's own part and one through the rest."""
     probe: Literal["shared", "shared+embedding", "last_shared"] = "shared"
-    """The variables whose gradients are compared, with `gradients: full`; the weights
-    found apply to all shared ones."""
+    """The variables whose gradients are compared, with `gradients: full` and
+    `granularity: whole`; the weights found apply to all shared ones. In a step where a
+    task with labels reaches none of them, as one outside a funnel may not reach the
+    dense ones, all that get the weights are compared."""
     last_shared: str | None = None
     """Part of the names of the variables that `probe: last_shared` means; the last
     shared layer in the order of the model where absent."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import (
+    VANISHED,
     Balancer,
     CutCombination,
     GradientCombination,
@@ -217,9 +218,7 @@ class OfGradients(StepGradients):
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         """Place of each balanced variable to its gradient, then what `Found` says."""
         config: GradientConfig = self.balancer.config
-        groups = self.variables.groups(config)
-        grams = [gram_matrix([per_task[i] for i in group]) for group in groups]
-        stats = stats._replace(gramian=tf.stack(grams))
+        stats = stats._replace(gramian=self._gramian(per_task, stats.present))
         weights = tf.stop_gradient(self.balancer.weigh(stats))  # [G, T]
         group_of = self.variables.group_of_each(config)
         combined = {
@@ -228,6 +227,41 @@ class OfGradients(StepGradients):
             if group is not None
         }
         return combined, tf.reduce_mean(weights, axis=0), stats, weights
+
+    def _gramian(self, per_task: Sequence[Any], present: Any) -> Any:
+        """[G, T, T] inner products in each group of variables.
+
+        The dense shared variables of a funnel can be one task's tower, and a task
+        outside the funnel has no gradient there. It would count as vanished, and weigh
+        0 on the tables, which it does reach. In such a step all variables that get the
+        weights are compared: a fixed weight instead would have no common scale with
+        those of the others. That is told from values: stacked towers connect each task
+        to the variables of all, by zeros.
+
+        Args:
+            per_task: Gradients, shared variable by task.
+            present: [T] bool.
+        """
+        config: GradientConfig = self.balancer.config
+        groups = self.variables.groups(config)
+        grams = [gram_matrix([per_task[i] for i in group]) for group in groups]
+        weighed = self.variables.balanced(config)
+        if config.granularity != "whole" or set(weighed) <= set(groups[0]):
+            return tf.stack(grams)
+        (probed,) = grams
+
+        def wider() -> Any:
+            found = gram_matrix([per_task[i] for i in weighed])
+            reached = tf.reduce_any(missing & ~_vanished(found))
+            return tf.where(reached, found, probed)
+
+        missing = present & _vanished(probed)
+        return tf.cond(tf.reduce_any(missing), wider, lambda: probed)[None]
+
+
+def _vanished(gramian: Any) -> Any:
+    """[T] bool: whose gradient counts as none."""
+    return tf.linalg.diag_part(gramian) < VANISHED**2
 
 
 class OfCombination(OfGradients):

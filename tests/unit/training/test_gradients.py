@@ -23,6 +23,7 @@ from tfmtl.models import MODELS
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec
 from tfmtl.testing.conformance import ModelConformance
+from tfmtl.testing.tiny import DATASET
 from tfmtl.training.trainer import Trainer, forward
 
 NAMES = ("SharedBottom", "MMoE", "STAR", "ExpertFusion")
@@ -75,8 +76,10 @@ class ConstantCut(CutCombination):
         return [tf.tensordot(weights, g, 1) for g in gradients], weights
 
 
-def suite(name: str) -> Any:
+def suite(name: str, dataset: dict[str, Any] | None = None) -> Any:
     entry: dict[str, Any] = {"model": MODELS[name], **ENTRIES[name]}
+    if dataset is not None:
+        entry["dataset"] = dataset
     return type("Suite", (ModelConformance,), entry)
 
 
@@ -90,9 +93,9 @@ def mmoe() -> Any:
     return stirred("MMoE")
 
 
-def stirred(name: str) -> Any:
+def stirred(name: str, dataset: dict[str, Any] | None = None) -> Any:
     """A model with every variable moved off its start."""
-    made = suite(name).make()
+    made = suite(name, dataset).make()
     draw = np.random.default_rng(0)
     for variable in made.trainable_variables:
         variable.assign_add(draw.normal(0, 0.1, variable.shape))
@@ -256,6 +259,59 @@ def test_the_gram_matrix_is_that_of_the_probed_variables(mmoe: Any) -> None:
         np.testing.assert_allclose(
             trainer.balancer.gramian[0], flat @ flat.T, rtol=1e-4, atol=1e-9
         )
+
+
+PLAIN: dict[str, Any] = {
+    "features": [f for f in DATASET["features"] if f["name"] in ("user", "price")],
+    "vocabularies": {},
+    "scenario": None,
+}
+"""Data whose features have no dense variables of their own."""
+
+
+@pytest.fixture(scope="module", params=["ESMM", "AITM"])
+def funnel(request: Any) -> Any:
+    """Of a funnel's models, whose dense shared variables `like` does not reach."""
+    return stirred(request.param, PLAIN)
+
+
+@pytest.fixture(scope="module")
+def batch_of_funnel() -> Any:
+    return suite("ESMM", PLAIN).tiny().batch
+
+
+def test_a_task_outside_the_funnel_is_compared_by_the_tables(
+    funnel: Any, batch_of_funnel: Any
+) -> None:
+    batch = batch_of_funnel
+    tasks, _ = per_task(funnel, batch)
+    kind = kinds(funnel)
+    dense = [n for n in kind if kind[n] == "shared"]
+    assert dense and all(np.all(tasks[1][n] == 0) for n in dense)
+    trainer = trainer_of(funnel, Constant)
+    assert_moves(moves(trainer, batch), expected(funnel, batch))
+    names = [n for n in kind if kind[n] in ("shared", "embedding")]
+    flat = np.stack([np.concatenate([g[n].ravel() for n in names]) for g in tasks])
+    np.testing.assert_allclose(
+        trainer.balancer.gramian[0], flat @ flat.T, rtol=1e-4, atol=1e-9
+    )
+
+
+def test_only_what_gets_the_weights_is_compared_for_a_task_outside(
+    funnel: Any, batch_of_funnel: Any
+) -> None:
+    for config, hidden in (({"embedding": "sum"}, False), ({}, True)):
+        batch = batch_of_funnel
+        if hidden:
+            batch = batch._replace(mask=batch.mask & tf.constant([True, False, True]))
+        tasks, _ = per_task(funnel, batch)
+        trainer = trainer_of(funnel, Constant, **config)
+        moves(trainer, batch)
+        names = [n for n, k in kinds(funnel).items() if k == "shared"]
+        flat = np.stack([np.concatenate([g[n].ravel() for n in names]) for g in tasks])
+        found = trainer.balancer.gramian.numpy()[0]
+        np.testing.assert_allclose(found, flat @ flat.T, rtol=1e-4, atol=1e-9)
+        assert found[1, 1] == 0 < found[0, 0]
 
 
 def test_between_solutions_the_last_weights_serve(mmoe: Any) -> None:
