@@ -36,8 +36,10 @@ class GradientConfig(BalancerConfig):
     """Solve once for all shared variables together, for each layer, or each variable;
     more than one needs `gradients: full`."""
     every: int = Field(default=1, ge=1)
-    """Solve each so many steps; between them the last weights serve, at the cost of an
-    ordinary step and one more pass through the tasks' own parts."""
+    """Solve each so many steps; between them the last weights serve. Such a step takes
+    one backward pass for each group of weights (1 for `whole`, and 1 more for
+    `embedding: sum`) and one through the tasks' own parts, or one for each task where
+    that is less: with more groups than tasks it saves the solution alone."""
 
     @model_validator(mode="after")
     def _granularity_needs_full(self) -> Self:

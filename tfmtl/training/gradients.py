@@ -93,13 +93,6 @@ def _sum(gradients: Sequence[Any], weights: Any) -> Any:
     return add(gradients) if weights is None else weighted_sum(gradients, weights)
 
 
-def _weighted(losses: Sequence[Any], weights: Any) -> Any:
-    """sum_t w_t L_t, through which no gradient reaches the weights."""
-    if weights is None:
-        return tf.add_n(list(losses))
-    return tf.add_n([weights[t] * loss for t, loss in enumerate(losses)])
-
-
 class StepGradients:
     """Base of the ways to differentiate a step.
 
@@ -217,16 +210,19 @@ class OfGradients(StepGradients):
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         """Place of each balanced variable to its gradient, then what `Found` says."""
-        config: GradientConfig = self.balancer.config
         stats = stats._replace(gramian=self._gramian(per_task, stats.present))
         weights = tf.stop_gradient(self.balancer.weigh(stats))  # [G, T]
-        group_of = self.variables.group_of_each(config)
-        combined = {
+        combined = self._weighed(per_task, weights)
+        return combined, tf.reduce_mean(weights, axis=0), stats, weights
+
+    def _weighed(self, per_task: Sequence[Any], weights: Any) -> dict[int, Any]:
+        """Place of each balanced variable to its gradient, by weights [G, T]."""
+        group_of = self.variables.group_of_each(self.balancer.config)
+        return {
             i: weighted_sum(per_task[i], weights[group])
             for i, group in enumerate(group_of)
             if group is not None
         }
-        return combined, tf.reduce_mean(weights, axis=0), stats, weights
 
     def _gramian(self, per_task: Sequence[Any], present: Any) -> Any:
         """[G, T, T] inner products in each group of variables.
@@ -381,41 +377,6 @@ class OfCombinedCut(OfCut):
         stacked = [tf.cast(tf.stack(g), tf.float32) for g in at_cut]
         seeds, weights = self.balancer.combine(stats, cut, stacked)
         return seeds, weights, stats
-
-
-class OfLastWeights(StepGradients):
-    """The weights of an earlier step for the shared variables: one backward pass.
-
-    Args:
-        balancer: The balancer.
-        variables: All variables.
-        weights: Variable [G, T] of the weights.
-    """
-
-    def __init__(self, balancer: Any, variables: SharedVariables, weights: Any) -> None:
-        super().__init__(balancer, variables)
-        self.weights = weights
-
-    def __call__(self, forward: Forward) -> Found:
-        cut, rest = forward.cut, self.variables.rest
-        mean = tf.reduce_mean(self.weights, axis=0)
-        total = _weighted(forward.losses, self._own(forward.stats, mean))
-        own = differentiate([total], [*cut, *rest], hold=cut)
-        summed = [
-            tf.zeros_like(z) if g is None else g for z, g in zip(cut, own[: len(cut)])
-        ]
-        plain = [add(p) for p in zip(own[len(cut) :], differentiate(cut, rest, summed))]
-        shared: dict[int, Any] = {}
-        groups = self.variables.group_of_each(self.balancer.config)
-        for group in sorted(set(groups), key=str):
-            places = [i for i, g in enumerate(groups) if g == group]
-            target = total
-            if group is not None:
-                target = _weighted(forward.losses, self.weights[group])
-            found = differentiate([target], [self.variables.shared[i] for i in places])
-            shared.update(zip(places, found))
-        gradients = self._joined([shared[i] for i in range(len(groups))], plain)
-        return Found(self._with_penalty(gradients, forward), mean, forward.stats)
 
 
 def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[Any]:

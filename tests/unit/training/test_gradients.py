@@ -24,6 +24,9 @@ from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec
 from tfmtl.testing.conformance import ModelConformance
 from tfmtl.testing.tiny import DATASET
+from tfmtl.training import between as last_weights
+from tfmtl.training import gradients
+from tfmtl.training.gradients import differentiate
 from tfmtl.training.trainer import Trainer, forward
 
 NAMES = ("SharedBottom", "MMoE", "STAR", "ExpertFusion")
@@ -326,6 +329,89 @@ def test_between_solutions_the_last_weights_serve(mmoe: Any) -> None:
     wanted = {n: sum(g[n] for g in tasks) + penalty[n] for n in penalty}
     assert_moves(moves(every, batch), wanted)
     mmoe.step.assign(0)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "tensor"])
+def test_between_solutions_each_group_has_its_last_weights(
+    mmoe: Any, granularity: str
+) -> None:
+    batch = ModelConformance.tiny().batch
+    trainer = trainer_of(
+        mmoe, Owning, every=2, granularity=granularity, embedding="sum"
+    )
+    last = trainer.balancer.last_weights
+    weights = np.random.default_rng(1).normal(size=last.shape)
+    assert len(weights) >= 3
+    last.assign(weights)
+    mmoe.step.assign(1)
+    wanted = expected(mmoe, batch, ("embedding",), OWN)
+    tasks, penalty = per_task(mmoe, batch)
+    shared = trainer.variables_shared
+    groups = shared.group_of_each(trainer.balancer.config)
+    for v, group in zip(shared.shared, groups):
+        if group is not None:
+            parts = [w * g[v.name] for w, g in zip(weights[group], tasks)]
+            wanted[v.name] = sum(parts) + penalty[v.name]
+    found = moves(trainer, batch)
+    mmoe.step.assign(0)
+    assert_moves(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("config", "solving", "between"),
+    [
+        ({}, 3, 1),
+        ({"embedding": "sum"}, 3, 2),
+        ({"granularity": "layer"}, 3, 3),
+        ({"granularity": "tensor", "embedding": "sum"}, 3, 3),
+    ],
+    ids=["whole", "sum", "layer", "tensor"],
+)
+def test_no_step_between_solutions_takes_more_passes_than_one_that_solves(
+    mmoe: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    solving: int,
+    between: int,
+) -> None:
+    trainer = trainer_of(mmoe, Constant, every=2, **config)
+    shared = {v.ref() for v in trainer.variables_shared.shared}
+    count = {"solving": 0, "between": 0}
+    current = ""
+
+    def counting(ys: Any, xs: Any, *more: Any, **kept: Any) -> Any:
+        reached = any(isinstance(x, tf.Variable) and x.ref() in shared for x in xs)
+        count[current] += reached
+        return differentiate(ys, xs, *more, **kept)
+
+    def named(name: str, inner: Any) -> Any:
+        def call(forward: Any) -> Any:
+            nonlocal current
+            current = name
+            return inner(forward)
+
+        return call
+
+    for module in (gradients, last_weights):
+        monkeypatch.setattr(module, "differentiate", counting)
+    monkeypatch.setattr(trainer, "_gradients", named("solving", trainer._gradients))
+    monkeypatch.setattr(trainer, "_last", named("between", trainer._last))
+    moves(trainer, ModelConformance.tiny().batch)
+    penalties = 1
+    assert count == {"solving": solving + penalties, "between": between + penalties}
+
+
+def test_a_step_without_its_labels_leaves_a_tasks_last_weight(mmoe: Any) -> None:
+    batch = ModelConformance.tiny().batch
+    hidden = batch._replace(mask=batch.mask & tf.constant([True, False, True]))
+    trainer = trainer_of(mmoe, Constant, every=2)
+    for weight in (1.0, 7.0):
+        last = trainer.balancer.last_weights
+        last.assign([[1.0, weight, 1.0]])
+        moves(trainer, hidden)
+        np.testing.assert_array_equal(last, [[WEIGHTS[0], weight, WEIGHTS[2]]])
+    moves(trainer, batch)
+    np.testing.assert_array_equal(last, WEIGHTS[None])
 
 
 def test_a_task_without_labels_is_left_out() -> None:
