@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from tfmtl._keras import tf
-from tfmtl.balance.config import BalancerConfig, GradientConfig
+from tfmtl.balance.config import BalancerConfig, CombinationConfig, GradientConfig
 from tfmtl.balance.state import state_variable
 from tfmtl.errors import ConfigError
 
@@ -246,7 +246,7 @@ VANISHED = 1e-12
 class GradientCombination(Balancer):
     """A balancer that needs the tasks' gradients themselves."""
 
-    Config: ClassVar[type[BalancerConfig]] = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = CombinationConfig
     protocol = "gradient combination"
     backward_passes = "T"
     replaces_optimizer: ClassVar[bool] = False
@@ -304,6 +304,7 @@ __all__ = [
     "VANISHED",
     "Balancer",
     "BalancerConfig",
+    "CombinationConfig",
     "CutCombination",
     "GradientCombination",
     "GradientConfig",

@@ -14,6 +14,14 @@ class BalancerConfig(Spec):
     """Settings of a balancer."""
 
 
+class CombinationConfig(BalancerConfig):
+    """Settings of balancers that combine the tasks' gradients themselves."""
+
+    embedding: Literal["balanced", "sum"] = "balanced"
+    """What embedding tables get: what the balancer makes of the tasks' gradients, as
+    the other shared variables do, or their plain sum."""
+
+
 class GradientConfig(BalancerConfig):
     """Settings of balancers that look at the tasks' gradients."""
 
@@ -42,11 +50,24 @@ class GradientConfig(BalancerConfig):
     that is less: with more groups than tasks it saves the solution alone."""
 
     @model_validator(mode="after")
-    def _granularity_needs_full(self) -> Self:
-        if self.granularity != "whole" and self.gradients != "full":
+    def _settings_go_together(self) -> Self:
+        got = f"gradients={self.gradients!r}, granularity={self.granularity!r}"
+        full = self.gradients == "full"
+        if self.granularity != "whole" and not full:
             raise ValueError(
                 "`granularity` other than `whole` needs `gradients: full`. Received: "
-                f"granularity={self.granularity!r}, gradients={self.gradients!r}"
+                f"{got}"
+            )
+        if self.probe != "shared" and not (full and self.granularity == "whole"):
+            raise ValueError(
+                "`probe` other than `shared` needs `gradients: full` and `granularity: "
+                "whole`: activations, layers and tensors are all compared. Received: "
+                f"probe={self.probe!r}, {got}"
+            )
+        if self.last_shared is not None and self.probe != "last_shared":
+            raise ValueError(
+                "`last_shared` needs `probe: last_shared`. Received: "
+                f"last_shared={self.last_shared!r}, probe={self.probe!r}"
             )
         return self
 

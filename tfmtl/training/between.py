@@ -1,4 +1,4 @@
-"""Gradients of the steps between two solutions of a balancer: its last weights serve."""
+"""Gradients of the steps between two solutions: the last weights serve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.balance.base import GradientWeighting, TaskStats
+from tfmtl.balance.base import Balancer, GradientWeighting, TaskStats
 from tfmtl.balance.gram import add
 from tfmtl.training.gradients import (
     Forward,
@@ -71,6 +71,14 @@ class OfLastWeightsByTask(OfGradients):
         weights = tf.convert_to_tensor(self.weights)
         combined = self._weighed(per_task, weights)
         return combined, tf.reduce_mean(weights, axis=0), stats
+
+
+def solves_each(balancer: Balancer) -> int:
+    """After how many steps a balancer's weights are found anew; 1 where it finds none:
+    a setting `every` of another kind of balancer is its own affair."""
+    if not isinstance(balancer, GradientWeighting):
+        return 1
+    return int(balancer.config.every)
 
 
 def between_solutions(

@@ -157,12 +157,21 @@ class OfWeightedLosses(StepGradients):
 
     balancer: LossWeighting
 
-    def _weighed(self, forward: Forward) -> tuple[Any, TaskStats]:
+    def _weighed(self, forward: Forward, factors: Any = None) -> tuple[Any, TaskStats]:
+        """Weights [T], and the statistics that they are found from.
+
+        Args:
+            forward: The forward pass.
+            factors: [T] of the tasks' gradients, which are clipped; 1 where None.
+        """
         stats = forward.stats
         if self.balancer.needs_gramian:
             last = self.variables.probed("last_shared", None)
             per_task = [differentiate([loss], last) for loss in forward.losses]
             gramian = gram_matrix(_mean_of_each(list(zip(*per_task))))
+            if factors is not None:
+                each = tf.cast(factors, gramian.dtype)
+                gramian *= each[:, None] * each[None, :]
             stats = stats._replace(gramian=gramian[None])
         return tf.stop_gradient(self.balancer.weigh(stats)), stats
 
@@ -385,6 +394,26 @@ def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[Any]:
     return [[next(means) for _ in gradients] for gradients in per_task]
 
 
+def _refuse_solving(balancer: GradientCombination) -> None:
+    """A `GradientConfig` of a balancer that finds no weights must be left as it is.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(balancer.config, GradientConfig):
+        return
+    for name, field in GradientConfig.model_fields.items():
+        value = getattr(balancer.config, name)
+        if name != "embedding" and value != field.default:
+            raise ConfigError(
+                f"`balancer.config.{name}` is for balancers that find weights (a "
+                f"GradientWeighting); {type(balancer).__name__} is a "
+                f"GradientCombination, for which it must be {field.default!r}. "
+                f"Received: {value!r}",
+                [("balancer", "config", name)],
+            )
+
+
 def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradients:
     """How steps are differentiated for a balancer.
 
@@ -396,6 +425,7 @@ def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradie
     if isinstance(balancer, CutCombination):
         return OfCombinedCut(balancer, variables)
     if isinstance(balancer, GradientCombination):
+        _refuse_solving(balancer)
         return (OfSteps if balancer.replaces_optimizer else OfCombination)(
             balancer, variables
         )

@@ -14,7 +14,7 @@ from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.losses import Context, TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
-from tfmtl.training.between import between_solutions
+from tfmtl.training.between import between_solutions, solves_each
 from tfmtl.training.control import TaskControl
 from tfmtl.training.gradients import Forward, Found
 from tfmtl.training.reach import controlled_gradients, within_reach
@@ -145,7 +145,7 @@ class Trainer(tf.Module):
             shared, config = self.variables_shared.shared, balancer.config
             places = self.variables_shared.balanced(config)
             optimizers.follow([shared[i] for i in places])
-        self._every = getattr(balancer.config, "every", 1)
+        self._every = solves_each(balancer)
         self._last = self._last_weights()
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
         self._eager_step = tf.function(self.train_step, autograph=False)

@@ -10,15 +10,21 @@ import pytest
 from tests.conformance.catalogue import ENTRIES
 from tfmtl._keras import tf
 from tfmtl.balance import (
+    DCB,
+    MGDAUB,
     BalancerConfig,
+    CombinationConfig,
     CutCombination,
     Equal,
     GradientCombination,
     GradientConfig,
     GradientWeighting,
+    GradVac,
+    MetaBalance,
     TaskInfo,
 )
 from tfmtl.balance.gram import weighted_sum
+from tfmtl.errors import ConfigError
 from tfmtl.models import MODELS
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec
@@ -442,3 +448,64 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(Exception, match="fits no shared variable"):
         trainer_of(model, Constant, probe="last_shared", last_shared="nowhere")
     assert BalancerConfig() == BalancerConfig()
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "message"),
+    [
+        (GradientConfig, {"granularity": "layer"}, "probe='.*', .*'layer'"),
+        (GradientConfig, {"gradients": "representation"}, "`probe` other than"),
+        (MGDAUB.Config, {}, "gradients='representation'"),
+        (GradVac.Config, {}, "granularity='layer'"),
+        (DCB.Config, {}, "granularity='layer'"),
+        (MetaBalance.Config, {"target": "click"}, "granularity='tensor'"),
+    ],
+)
+def test_a_probe_that_would_be_ignored_is_refused(
+    kind: Any, config: dict[str, Any], message: str
+) -> None:
+    kind(**config)
+    kind(**kind(**config).model_dump())  # `probe: shared` is what there is.
+    for probe in ("last_shared", "shared+embedding"):
+        with pytest.raises(ValueError, match=message):
+            kind(**config, probe=probe)
+    if kind is not MGDAUB.Config:
+        whole = {"gradients": "full", "granularity": "whole"}
+        kind(**(config | whole), probe="last_shared", last_shared="x")
+    with pytest.raises(ValueError, match=r"`last_shared` needs .*'x', probe='shared'"):
+        kind(**config, last_shared="x")
+
+
+class Elsewhere(ConstantCombination):
+    """Settings of balancers that find weights, which it does not."""
+
+    Config = GradientConfig
+
+
+class Often(ConstantCombination):
+    """A setting of its own that is called as one of others."""
+
+    class Config(CombinationConfig):
+        every: int = 3
+
+
+def test_a_combination_has_no_settings_of_a_solution(mmoe: Any) -> None:
+    for name, value in {
+        "every": 2,
+        "gradients": "representation",
+        "granularity": "layer",
+        "probe": "last_shared",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}\n  Extra inputs"):
+            ConstantCombination.Config(**{name: value})
+        with pytest.raises(ConfigError, match=f"config.{name}` is for.* {value!r}"):
+            trainer_of(mmoe, Elsewhere, **{name: value})
+    assert ConstantCombination.Config(embedding="sum")
+    trainer_of(mmoe, Elsewhere, embedding="sum")
+    batch = ModelConformance.tiny().batch
+    assert_moves(moves(trainer_of(mmoe, Often), batch, 2), _twice(mmoe, batch))
+
+
+def _twice(mmoe: Any, batch: Any) -> dict[str, Any]:
+    """Two steps of the same balancer without that setting."""
+    return moves(trainer_of(mmoe, ConstantCombination), batch, 2)

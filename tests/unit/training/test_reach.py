@@ -100,6 +100,32 @@ def test_a_task_is_clipped_on_shared_variables_before_it_is_weighed(
         np.testing.assert_allclose(np.sqrt(gram[1, 1]), like, rtol=1e-4)
 
 
+class Norms(Equal):
+    """Equal weights; remembers the norms of the last shared layer's gradients."""
+
+    needs_gramian = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.norms = self.state("norms", tf.zeros([self.count], tf.float64))
+
+    def weigh(self, stats: Any) -> Any:
+        self.norms.assign(tf.sqrt(tf.linalg.diag_part(stats.gramian[0])))
+        return super().weigh(stats)
+
+
+def test_a_balancer_of_losses_sees_the_norms_of_clipped_gradients(
+    mmoe: Any, gradients: Any
+) -> None:
+    norm = norm_on_shared(mmoe, gradients[0][1])
+    made = trainer(mmoe, Norms, {}, like={"clip_norm": norm / 4})
+    moves(made, ModelConformance.tiny().batch)
+    names = [v.name for v in made.variables_shared.probed("last_shared", None)]
+    norms = [np.sqrt(sum((g[n] ** 2).sum() for n in names)) for g in gradients[0]]
+    wanted_norms = norms * np.array([1.0, 0.25, 1.0])
+    np.testing.assert_allclose(made.balancer.norms, wanted_norms, rtol=1e-4)
+
+
 def norms_at_cut(model: Any, batch: Any) -> np.ndarray:
     """Norms of the tasks' gradients by the activations, each with the others held."""
 
