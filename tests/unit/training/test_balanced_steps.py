@@ -15,7 +15,7 @@ from tfmtl.balance import DCB, FAMO, AdaTask, Equal, GradNorm, TaskInfo
 from tfmtl.errors import ConfigError
 from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.optim import OptimizerGroups
-from tfmtl.schema.experiment import OptimizerSpec
+from tfmtl.schema.experiment import OptimizerSpec, RegularizationSpec
 from tfmtl.testing.conformance import ModelConformance
 from tfmtl.training.trainer import Trainer, forward
 
@@ -199,13 +199,15 @@ class TestAdaTask:
             )
         assert kernels
 
-    def test_without_any_label_all_that_is_followed_rests(self, star: Any) -> None:
+    def test_without_any_label_all_that_is_followed_rests(self) -> None:
+        penalised = RegularizationSpec(embedding_std=0.3, embedding_l2=0.1)
+        model = suite("SharedBottom").make(regularization=penalised)
         batch = ModelConformance.tiny().batch
         nothing = batch._replace(mask=tf.zeros_like(batch.mask))
-        _, penalty = per_task(star, nothing)
-        followed = [n for n, k in kinds(star).items() if k in ("shared", "embedding")]
+        _, penalty = per_task(model, nothing)
+        followed = [n for n, k in kinds(model).items() if k in ("shared", "embedding")]
         assert any(np.abs(penalty[n]).max() > 0 for n in followed)
-        trainer = trainer_of(star, AdaTask, {})
+        trainer = trainer_of(model, AdaTask, {})
         moves(trainer, batch)
         before = [v.numpy() for v in trainer.balancer.variables]
         found = moves(trainer, nothing)
