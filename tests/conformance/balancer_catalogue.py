@@ -10,7 +10,10 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "CAGrad": {},
     "DB-MTL": {},
     "DCB": {},
-    "DWA": {"config": {"window": 1}},
+    "DWA": {
+        "config": {"window": 1},
+        "moves_absent": "windows end for all tasks at once",
+    },
     "Equal": {},
     "FAMO": {},
     "Fixed": {

@@ -7,6 +7,7 @@ import pathlib
 import textwrap
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conformance.balancer_catalogue import ENTRIES
@@ -140,6 +141,29 @@ class Leaks(GradientWeighting):
         return tf.cast(scale, tf.float32)
 
 
+class Averages(Equal):
+    """Takes the loss of 0 of an absent task into its average."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.means = self.state("means", tf.ones([self.count]))
+
+    def weigh(self, stats: Any) -> Any:
+        self.means.assign(0.9 * self.means + 0.1 * stats.losses)
+        return super().weigh(stats)
+
+
+class OfTwoSteps(GradientWeighting):
+    """Its weights grow until they overflow where they are not asked for each step."""
+
+    citation = "none"
+
+    def weigh(self, stats: Any) -> Any:
+        if self.config.every == 1:
+            return tf.ones([1, self.count])
+        return tf.fill([1, self.count], np.float32(1e38))
+
+
 class Unsaid(Equal):
     citation = ""
 
@@ -162,6 +186,8 @@ WEIGHTS = {"config": {"weights": {"like": 3.0}}, "alone": {"weights": {}}}
         (Favourite, {}, "test_renaming_tasks_permutes_the_weights"),
         (Divides, {}, "test_a_task_without_labels_leaves_no_trace_that_is_no_number"),
         (Leaks, {}, "test_a_task_without_labels_leaves_no_trace_that_is_no_number"),
+        (Averages, {}, "test_the_state_of_a_task_without_labels_rests"),
+        (OfTwoSteps, {}, "test_bfloat16"),
         (Explodes, {}, "test_odd_gradients_get_finite_weights"),
         (Forgets, {}, "test_a_checkpoint_restores_the_next_step"),
         (Silent, WEIGHTS, "test_shared_variables_move_differently_from_equal"),

@@ -14,7 +14,7 @@ from tfmtl.balance.base import (
     TaskStats,
 )
 from tfmtl.balance.cagrad import CAGrad
-from tfmtl.balance.config import BalancerConfig, GradientConfig
+from tfmtl.balance.config import BalancerConfig, CombinationConfig, GradientConfig
 from tfmtl.balance.db_mtl import DBMTL
 from tfmtl.balance.dcb import DCB
 from tfmtl.balance.dwa import DWA
@@ -99,6 +99,7 @@ __all__ = [
     "Balancer",
     "BalancerConfig",
     "CAGrad",
+    "CombinationConfig",
     "CutCombination",
     "Equal",
     "Fixed",

@@ -74,13 +74,15 @@ class AdaTask(GradientCombination):
 
     of Adam, Adagrad or RMSprop, so that no task's gradients, large or frequent, set the
     scale for the others: u_t does not change when L_t is multiplied by a constant. The
-    rate, its schedule, `clip_norm` (of the steps) and `weight_decay` are those of the
-    variables' pattern in `optimizers`; its class is not used for them. Other variables
-    have their ordinary optimizer.
+    rate, its schedule, `clip_norm` (of the steps alone) and `weight_decay` are those of
+    the variables' pattern in `optimizers`; its class is not used for them. Other
+    variables have their ordinary optimizer.
 
     Slots of embedding rows move with the rows of the batch, as LazyAdam's. An absent
     task keeps its slots and its count of steps. Gradients of penalties are given to the
-    present tasks in equal parts, since they belong before the division, not after.
+    present tasks in equal parts, since they belong before the division, not after. In a
+    step without any label all rests, penalties too: only slots of an absent task could
+    turn them into a step.
 
     `updates` holds the paper's diagnostic AU_t, the moving average of a task's squared
     step, summed over the variables: who it is that moves them.

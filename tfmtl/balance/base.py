@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from tfmtl._keras import tf
-from tfmtl.balance.config import BalancerConfig, GradientConfig
+from tfmtl.balance.config import BalancerConfig, CombinationConfig, GradientConfig
 from tfmtl.balance.state import state_variable
 from tfmtl.errors import ConfigError
 
@@ -157,8 +157,9 @@ class Balancer(tf.Module):
         scenario or cell, and shared variables that the balancer leaves alone.
 
         Args:
-            stats: Of the step.
-            weights: [T], those found for the shared variables; the mean over groups.
+            stats: Of the step; tasks of `reach: own` are present here.
+            weights: [T], those found for the shared variables; the mean over groups,
+                and 1 of tasks of `reach: own`.
 
         Returns:
             [T] float32; None where all are 1.
@@ -255,7 +256,7 @@ VANISHED = 1e-12
 class GradientCombination(Balancer):
     """A balancer that needs the tasks' gradients themselves."""
 
-    Config: ClassVar[type[BalancerConfig]] = GradientConfig
+    Config: ClassVar[type[BalancerConfig]] = CombinationConfig
     protocol = "gradient combination"
     backward_passes = "T"
     replaces_optimizer: ClassVar[bool] = False
@@ -313,6 +314,7 @@ __all__ = [
     "VANISHED",
     "Balancer",
     "BalancerConfig",
+    "CombinationConfig",
     "CutCombination",
     "GradientCombination",
     "GradientConfig",

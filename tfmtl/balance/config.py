@@ -14,6 +14,14 @@ class BalancerConfig(Spec):
     """Settings of a balancer."""
 
 
+class CombinationConfig(BalancerConfig):
+    """Settings of balancers that combine the tasks' gradients themselves."""
+
+    embedding: Literal["balanced", "sum"] = "balanced"
+    """What embedding tables get: what the balancer makes of the tasks' gradients, as
+    the other shared variables do, or their plain sum."""
+
+
 class GradientConfig(BalancerConfig):
     """Settings of balancers that look at the tasks' gradients."""
 
@@ -22,8 +30,10 @@ class GradientConfig(BalancerConfig):
     `representation`: of the loss by the activations through which shared variables
     reach the tasks, one pass through each task's own part and one through the rest."""
     probe: Literal["shared", "shared+embedding", "last_shared"] = "shared"
-    """The variables whose gradients are compared, with `gradients: full`; the weights
-    found apply to all shared ones."""
+    """The variables whose gradients are compared, with `gradients: full` and
+    `granularity: whole`; the weights found apply to all shared ones. In a step where a
+    task with labels reaches none of them, as one outside a funnel may not reach the
+    dense ones, all that get the weights are compared."""
     last_shared: str | None = None
     """Part of the names of the variables that `probe: last_shared` means; the last
     shared layer in the order of the model where absent."""
@@ -34,15 +44,30 @@ class GradientConfig(BalancerConfig):
     """Solve once for all shared variables together, for each layer, or each variable;
     more than one needs `gradients: full`."""
     every: int = Field(default=1, ge=1)
-    """Solve each so many steps; between them the last weights serve, at the cost of an
-    ordinary step and one more pass through the tasks' own parts."""
+    """Solve each so many steps; between them the last weights serve. Such a step takes
+    one backward pass for each group of weights (1 for `whole`, and 1 more for
+    `embedding: sum`) and one through the tasks' own parts, or one for each task where
+    that is less: with more groups than tasks it saves the solution alone."""
 
     @model_validator(mode="after")
-    def _granularity_needs_full(self) -> Self:
-        if self.granularity != "whole" and self.gradients != "full":
+    def _settings_go_together(self) -> Self:
+        got = f"gradients={self.gradients!r}, granularity={self.granularity!r}"
+        full = self.gradients == "full"
+        if self.granularity != "whole" and not full:
             raise ValueError(
                 "`granularity` other than `whole` needs `gradients: full`. Received: "
-                f"granularity={self.granularity!r}, gradients={self.gradients!r}"
+                f"{got}"
+            )
+        if self.probe != "shared" and not (full and self.granularity == "whole"):
+            raise ValueError(
+                "`probe` other than `shared` needs `gradients: full` and `granularity: "
+                "whole`: activations, layers and tensors are all compared. Received: "
+                f"probe={self.probe!r}, {got}"
+            )
+        if self.last_shared is not None and self.probe != "last_shared":
+            raise ValueError(
+                "`last_shared` needs `probe: last_shared`. Received: "
+                f"last_shared={self.last_shared!r}, probe={self.probe!r}"
             )
         return self
 

@@ -65,4 +65,8 @@ class NashMTL(GradientWeighting):
         return weights * tf.minimum(self.config.max_norm / norm, 1.0)
 
     def own_weights(self, stats: TaskStats, weights: Any) -> Any:
-        return weights if self.config.own == "weighted" else None
+        if self.config.own != "weighted":
+            return None
+        # Who takes part weighs more than 0. Who is left out has no gradient on the
+        # probed variables, which says nothing against training its own part.
+        return tf.where(weights > 0.0, weights, tf.ones_like(weights))

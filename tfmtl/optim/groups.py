@@ -68,7 +68,8 @@ class _Part:
 class OptimizerGroups:
     """The optimizers of a model, one for each pattern of variable groups.
 
-    Clips each pattern's gradient by its global norm, applies it through TFRS's
+    Clips each pattern's gradient by its global norm, the steps of followed variables
+    apart (see `follow`), applies it through TFRS's
     `CompositeOptimizer`, and decays kernels decoupled from the gradient. `composite`
     holds all state, for checkpoints. What is frozen, or not in its steps, is left
     alone: values, slots and the count of updates that schedules go by.
@@ -112,24 +113,27 @@ class OptimizerGroups:
             p: Schedule(s.learning_rate, s.schedule, planned_steps)
             for p, s in self._specs.items()
         }
-        self.composite = self._composite(frozenset())
+        self._followed: frozenset[Any] = frozenset()
+        self.composite = self._composite()
 
     def follow(self, variables: Sequence[Any]) -> None:
         """Moves variables by their rate times what `apply` is given for them.
 
         For balancers whose results are steps and not gradients. Patterns, schedules,
-        clipping and decay stay; the optimizers' classes are left out. To be called
-        before the first step.
+        clipping and decay stay; the optimizers' classes are left out. Steps have no
+        unit in common with gradients: of a pattern, each kind has a norm of its own. To
+        be called before the first step.
         """
-        self.composite = self._composite(frozenset(v.ref() for v in variables))
+        self._followed = frozenset(v.ref() for v in variables)
+        self.composite = self._composite()
 
-    def _composite(self, followed: frozenset[Any]) -> Any:
+    def _composite(self) -> Any:
         self._parts = []
         for (pattern, task), variables in self._members.items():
             spec = self._specs[pattern]
             plain = spec.model_copy(update={"class_name": "SGD"})
             for used, moved in ((spec, False), (plain, True)):
-                members = [v for v in variables if (v.ref() in followed) == moved]
+                members = [v for v in variables if (v.ref() in self._followed) == moved]
                 if members:
                     made = make_optimizer(used, self._planned_steps)
                     # Slots exist before the first step: a checkpoint restores into
@@ -171,9 +175,13 @@ class OptimizerGroups:
                     by_variable[v.ref()] = _if(condition, by_variable[v.ref()])
         for pattern, variables in self.patterns.items():
             norm = self._specs[pattern].clip_norm
-            if norm is not None:
-                mine = clip_by_norm([by_variable[v.ref()] for v in variables], norm)
-                by_variable |= {v.ref(): g for v, g in zip(variables, mine)}
+            if norm is None:
+                continue
+            for moved in (False, True):
+                refs = [v.ref() for v in variables]
+                refs = [r for r in refs if (r in self._followed) == moved]
+                clipped = clip_by_norm([by_variable[r] for r in refs], norm)
+                by_variable |= dict(zip(refs, clipped))
         always = []
         for part, condition in zip(self._parts, conditions):
             if self._specs[part.pattern].learning_rate == 0:

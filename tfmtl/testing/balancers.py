@@ -29,8 +29,9 @@ from tfmtl.balance import (
 )
 from tfmtl.testing.bench import NAMES, Bench, bench
 
-ROWS, WIDTH = 4, 3
-"""Shape of the shared activation, and of the shared variable, of a random problem."""
+ROWS, WIDTH = 4, 5
+"""Shape of the shared activation, and of the shared variable, of a random problem;
+neither is the number of tasks, so that the tasks' axis of a state can be told."""
 
 
 class Problem(NamedTuple):
@@ -69,6 +70,12 @@ def problem(seed: int, tasks: int = 3) -> Problem:
     gradients = draw.normal(size=(tasks, ROWS, WIDTH)).astype("f4")
     losses = draw.uniform(0.3, 1.5, tasks).astype("f4")
     return Problem(losses, gradients, np.ones(tasks, bool))
+
+
+def _hidden(given: Problem, shown: np.ndarray) -> Problem:
+    """The same without the labels of tasks that are not shown, [T] 0 or 1."""
+    gradients = given.gradients * shown[:, None, None]
+    return Problem(given.losses * shown, gradients, shown > 0)
 
 
 class Decider:
@@ -138,6 +145,7 @@ class BalancerConformance:
         drawn: Why it cannot be told what the weights of renamed tasks are: they are
             drawn at random, or the order of tasks matters.
         same_as_equal: Why shared variables may move as by Equal.
+        moves_absent: Why the state of a task moves in steps without its labels.
     """
 
     balancer: ClassVar[type[Balancer]]
@@ -145,6 +153,7 @@ class BalancerConformance:
     alone: ClassVar[dict[str, Any] | None] = None
     drawn: ClassVar[str] = ""
     same_as_equal: ClassVar[str] = ""
+    moves_absent: ClassVar[str] = ""
 
     # === Parts ===
 
@@ -236,15 +245,31 @@ class BalancerConformance:
     def test_a_task_without_labels_leaves_no_trace_that_is_no_number(self) -> None:
         decide = self.decider()
         for seed, there in enumerate(([1, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 1])):
-            shown = np.array(there, "f4")
-            given = problem(seed)
-            hidden = Problem(
-                given.losses * shown, given.gradients * shown[:, None, None], shown > 0
-            )
-            found = decide(hidden)
+            found = decide(_hidden(problem(seed), np.array(there, "f4")))
             assert np.isfinite(found.weights).all()
             assert np.isfinite(found.direction).all()
             decide.assert_finite()
+
+    def test_the_state_of_a_task_without_labels_rests(self) -> None:
+        if self.moves_absent:
+            return
+        decide, absent = self.decider(), 1
+        for seed, there in enumerate(([1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1])):
+            before = self._state_of(absent, decide.made)
+            decide(_hidden(problem(seed), np.array(there, "f4")))
+            if not there[absent]:
+                for old, new in zip(before, self._state_of(absent, decide.made)):
+                    np.testing.assert_array_equal(old, new)
+
+    @staticmethod
+    def _state_of(task: int, made: Balancer) -> list[np.ndarray]:
+        """What a balancer of three tasks remembers of one, by axes of their number."""
+        return [
+            np.take(variable.numpy(), task, axis)
+            for variable in made.variables
+            for axis, size in enumerate(variable.shape)
+            if size == len(NAMES)
+        ]
 
     def test_odd_gradients_get_finite_weights(self) -> None:
         given = problem(5)
@@ -294,10 +319,12 @@ class BalancerConformance:
             np.testing.assert_array_equal(wanted, found)
 
     def test_bfloat16(self) -> None:
+        """With weights that serve two steps, where there may be such."""
         config = dict(self.config)
         settings = self.balancer.Config.model_validate(config)
-        whole = getattr(settings, "granularity", "") == "whole"
-        if issubclass(self.balancer, GradientWeighting) and whole:
-            # Gradients at activations are the ones that come in 16 bits.
-            config["gradients"] = "representation"
+        if issubclass(self.balancer, GradientWeighting):
+            config["every"] = 2
+            if getattr(settings, "granularity", "") == "whole":
+                # Gradients at activations are the ones that come in 16 bits.
+                config["gradients"] = "representation"
         assert bench(self.make(config=config), precision="mixed_bfloat16").finite

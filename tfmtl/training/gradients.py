@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import (
+    VANISHED,
     Balancer,
     CutCombination,
     GradientCombination,
@@ -92,13 +93,6 @@ def _sum(gradients: Sequence[Any], weights: Any) -> Any:
     return add(gradients) if weights is None else weighted_sum(gradients, weights)
 
 
-def _weighted(losses: Sequence[Any], weights: Any) -> Any:
-    """sum_t w_t L_t, through which no gradient reaches the weights."""
-    if weights is None:
-        return tf.add_n(list(losses))
-    return tf.add_n([weights[t] * loss for t, loss in enumerate(losses)])
-
-
 class StepGradients:
     """Base of the ways to differentiate a step.
 
@@ -163,12 +157,21 @@ class OfWeightedLosses(StepGradients):
 
     balancer: LossWeighting
 
-    def _weighed(self, forward: Forward) -> tuple[Any, TaskStats]:
+    def _weighed(self, forward: Forward, factors: Any = None) -> tuple[Any, TaskStats]:
+        """Weights [T], and the statistics that they are found from.
+
+        Args:
+            forward: The forward pass.
+            factors: [T] of the tasks' gradients, which are clipped; 1 where None.
+        """
         stats = forward.stats
         if self.balancer.needs_gramian:
             last = self.variables.probed("last_shared", None)
             per_task = [differentiate([loss], last) for loss in forward.losses]
             gramian = gram_matrix(_mean_of_each(list(zip(*per_task))))
+            if factors is not None:
+                each = tf.cast(factors, gramian.dtype)
+                gramian *= each[:, None] * each[None, :]
             stats = stats._replace(gramian=gramian[None])
         return tf.stop_gradient(self.balancer.weigh(stats)), stats
 
@@ -216,18 +219,54 @@ class OfGradients(StepGradients):
 
     def _combine(self, per_task: Sequence[Any], stats: TaskStats) -> Any:
         """Place of each balanced variable to its gradient, then what `Found` says."""
-        config: GradientConfig = self.balancer.config
-        groups = self.variables.groups(config)
-        grams = [gram_matrix([per_task[i] for i in group]) for group in groups]
-        stats = stats._replace(gramian=tf.stack(grams))
+        stats = stats._replace(gramian=self._gramian(per_task, stats.present))
         weights = tf.stop_gradient(self.balancer.weigh(stats))  # [G, T]
-        group_of = self.variables.group_of_each(config)
-        combined = {
+        combined = self._weighed(per_task, weights)
+        return combined, tf.reduce_mean(weights, axis=0), stats, weights
+
+    def _weighed(self, per_task: Sequence[Any], weights: Any) -> dict[int, Any]:
+        """Place of each balanced variable to its gradient, by weights [G, T]."""
+        group_of = self.variables.group_of_each(self.balancer.config)
+        return {
             i: weighted_sum(per_task[i], weights[group])
             for i, group in enumerate(group_of)
             if group is not None
         }
-        return combined, tf.reduce_mean(weights, axis=0), stats, weights
+
+    def _gramian(self, per_task: Sequence[Any], present: Any) -> Any:
+        """[G, T, T] inner products in each group of variables.
+
+        The dense shared variables of a funnel can be one task's tower, and a task
+        outside the funnel has no gradient there. It would count as vanished, and weigh
+        0 on the tables, which it does reach. In such a step all variables that get the
+        weights are compared: a fixed weight instead would have no common scale with
+        those of the others. That is told from values: stacked towers connect each task
+        to the variables of all, by zeros.
+
+        Args:
+            per_task: Gradients, shared variable by task.
+            present: [T] bool.
+        """
+        config: GradientConfig = self.balancer.config
+        groups = self.variables.groups(config)
+        grams = [gram_matrix([per_task[i] for i in group]) for group in groups]
+        weighed = self.variables.balanced(config)
+        if config.granularity != "whole" or set(weighed) <= set(groups[0]):
+            return tf.stack(grams)
+        (probed,) = grams
+
+        def wider() -> Any:
+            found = gram_matrix([per_task[i] for i in weighed])
+            reached = tf.reduce_any(missing & ~_vanished(found))
+            return tf.where(reached, found, probed)
+
+        missing = present & _vanished(probed)
+        return tf.cond(tf.reduce_any(missing), wider, lambda: probed)[None]
+
+
+def _vanished(gramian: Any) -> Any:
+    """[T] bool: whose gradient counts as none."""
+    return tf.linalg.diag_part(gramian) < VANISHED**2
 
 
 class OfCombination(OfGradients):
@@ -349,45 +388,30 @@ class OfCombinedCut(OfCut):
         return seeds, weights, stats
 
 
-class OfLastWeights(StepGradients):
-    """The weights of an earlier step for the shared variables: one backward pass.
-
-    Args:
-        balancer: The balancer.
-        variables: All variables.
-        weights: Variable [G, T] of the weights.
-    """
-
-    def __init__(self, balancer: Any, variables: SharedVariables, weights: Any) -> None:
-        super().__init__(balancer, variables)
-        self.weights = weights
-
-    def __call__(self, forward: Forward) -> Found:
-        cut, rest = forward.cut, self.variables.rest
-        mean = tf.reduce_mean(self.weights, axis=0)
-        total = _weighted(forward.losses, self._own(forward.stats, mean))
-        own = differentiate([total], [*cut, *rest], hold=cut)
-        summed = [
-            tf.zeros_like(z) if g is None else g for z, g in zip(cut, own[: len(cut)])
-        ]
-        plain = [add(p) for p in zip(own[len(cut) :], differentiate(cut, rest, summed))]
-        shared: dict[int, Any] = {}
-        groups = self.variables.group_of_each(self.balancer.config)
-        for group in sorted(set(groups), key=str):
-            places = [i for i, g in enumerate(groups) if g == group]
-            target = total
-            if group is not None:
-                target = _weighted(forward.losses, self.weights[group])
-            found = differentiate([target], [self.variables.shared[i] for i in places])
-            shared.update(zip(places, found))
-        gradients = self._joined([shared[i] for i in range(len(groups))], plain)
-        return Found(self._with_penalty(gradients, forward), mean, forward.stats)
-
-
 def _mean_of_each(per_task: Sequence[Sequence[Any]]) -> list[Any]:
     """Means over the replicas of gradients by variable and task."""
     means = iter(mean_over_replicas([g for gradients in per_task for g in gradients]))
     return [[next(means) for _ in gradients] for gradients in per_task]
+
+
+def _refuse_solving(balancer: GradientCombination) -> None:
+    """A `GradientConfig` of a balancer that finds no weights must be left as it is.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(balancer.config, GradientConfig):
+        return
+    for name, field in GradientConfig.model_fields.items():
+        value = getattr(balancer.config, name)
+        if name != "embedding" and value != field.default:
+            raise ConfigError(
+                f"`balancer.config.{name}` is for balancers that find weights (a "
+                f"GradientWeighting); {type(balancer).__name__} is a "
+                f"GradientCombination, for which it must be {field.default!r}. "
+                f"Received: {value!r}",
+                [("balancer", "config", name)],
+            )
 
 
 def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradients:
@@ -401,6 +425,7 @@ def step_gradients(balancer: Balancer, variables: SharedVariables) -> StepGradie
     if isinstance(balancer, CutCombination):
         return OfCombinedCut(balancer, variables)
     if isinstance(balancer, GradientCombination):
+        _refuse_solving(balancer)
         return (OfSteps if balancer.replaces_optimizer else OfCombination)(
             balancer, variables
         )

@@ -6,9 +6,10 @@ from typing import Any
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import Balancer, LossWeighting
-from tfmtl.balance.gram import add, scale
+from tfmtl.balance.gram import add, gram_matrix, scale
 from tfmtl.errors import ConfigError
-from tfmtl.training.control import TaskControl, clip_task
+from tfmtl.training.between import solves_each
+from tfmtl.training.control import TaskControl, clip_factor
 from tfmtl.training.gradients import (
     Forward,
     Found,
@@ -30,29 +31,37 @@ class OfClippedLosses(OfWeightedLosses):
     """
 
     def __call__(self, forward: Forward) -> Found:
-        weights, stats = self._weighed(forward)
         shared, rest = self.variables.shared, self.variables.rest
+        assert self.clip is not None
+        clipped: dict[int, list[Any]] = {}
+        factors = [tf.ones([])] * len(forward.losses)
+        for task, norm in enumerate(self.clip):
+            if norm is not None:
+                passed = differentiate([forward.losses[task]], shared)
+                found = mean_over_replicas(passed)
+                squared = gram_matrix([(g,) for g in found])[0, 0]
+                factors[task] = clip_factor(squared, norm)
+                clipped[task] = [scale(g, factors[task]) for g in found]
+        # A balancer that looks at norms sees the gradients that count.
+        weights, stats = self._weighed(forward, tf.stack(factors))
         weighted = [weights[t] * loss for t, loss in enumerate(forward.losses)]
         plain = mean_over_replicas(differentiate([tf.add_n(weighted)], rest))
-        assert self.clip is not None
-        free = [x for x, norm in zip(weighted, self.clip) if norm is None]
+        free = [x for t, x in enumerate(weighted) if t not in clipped]
         parts = []
         if free:
             parts = [mean_over_replicas(differentiate([tf.add_n(free)], shared))]
-        for task, norm in enumerate(self.clip):
-            if norm is not None:
-                found = differentiate([forward.losses[task]], shared)
-                clipped = clip_task(mean_over_replicas(found), norm)
-                parts.append([scale(g, weights[task]) for g in clipped])
-        gradients = self._joined([add(g) for g in zip(*parts)], plain)
-        return Found(self._with_penalty(gradients, forward), weights, stats)
+        for task, gradients in clipped.items():
+            parts.append([scale(g, weights[task]) for g in gradients])
+        joined = self._joined([add(g) for g in zip(*parts)], plain)
+        return Found(self._with_penalty(joined, forward), weights, stats)
 
 
 class OfOwnReach(StepGradients):
     """Other gradients, without those of some tasks but on the tasks' own variables.
 
-    To a balancer that looks at gradients these tasks are absent; to one that looks at
-    losses they are tasks like others, and its weight counts on their own variables.
+    To a balancer that looks at gradients these tasks are absent, but not to its
+    `own_weights`, which get 1 as theirs; to one that looks at losses they are tasks
+    like others, and its weight counts on their own variables.
 
     Args:
         inner: Differentiates the step.
@@ -72,13 +81,17 @@ class OfOwnReach(StepGradients):
         ]
         stats = forward.stats
         weighs_losses = isinstance(self.balancer, LossWeighting)
+        joins = tf.constant([t not in apart for t in range(len(losses))])
         if not weighs_losses:
-            joins = [t not in apart for t in range(len(losses))]
-            stats = stats._replace(present=stats.present & tf.constant(joins))
+            stats = stats._replace(present=stats.present & joins)
         found = self.inner(forward._replace(losses=losses, stats=stats))
         weights = found.weights
         if not weighs_losses:
-            weights = self._own(found.stats, found.weights)
+            # Absent, these tasks weigh 0, which is not meant for what is their own.
+            weights = self._own(
+                found.stats._replace(present=forward.stats.present),
+                tf.where(joins, weights, tf.ones_like(weights)),
+            )
         by_variable: dict[Any, list[Any]] = {
             v.ref(): [g] for v, g in zip(self.variables.all, found.gradients)
         }
@@ -100,11 +113,12 @@ def controlled_gradients(
     Raises:
         ConfigError: The settings of balancer and tasks contradict each other.
     """
-    if control.clips and getattr(balancer.config, "every", 1) > 1:
+    every = solves_each(balancer)
+    if control.clips and every > 1:
         raise ConfigError(
             "`training.tasks.<task>.clip_norm` needs each task's gradient in each "
             "step, and `balancer.config.every` saves them: give one of the two. "
-            f"Received: every={balancer.config.every}"  # type: ignore[attr-defined]
+            f"Received: every={every}"
         )
     made: StepGradients
     if control.clips and isinstance(balancer, LossWeighting):

@@ -100,7 +100,10 @@ class SharedVariables:
         return places
 
     def groups(self, config: GradientConfig) -> list[list[int]]:
-        """Groups of places in `shared` whose gradients are compared together."""
+        """Groups of places in `shared` whose gradients are compared together.
+
+        In a step where a task reaches none of them, more are: see `OfGradients`.
+        """
         places = self._probed(config.probe, config.last_shared)
         if config.granularity == "whole":
             return [places]

@@ -14,8 +14,9 @@ from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.losses import Context, TaskLosses
 from tfmtl.models.base import MultiTaskModel
 from tfmtl.optim.groups import OptimizerGroups
+from tfmtl.training.between import between_solutions, solves_each
 from tfmtl.training.control import TaskControl
-from tfmtl.training.gradients import Forward, Found, OfLastWeights
+from tfmtl.training.gradients import Forward, Found
 from tfmtl.training.reach import controlled_gradients, within_reach
 from tfmtl.training.replicas import any_over_replicas, mean_over_replicas
 from tfmtl.training.shared import SharedVariables
@@ -144,7 +145,7 @@ class Trainer(tf.Module):
             shared, config = self.variables_shared.shared, balancer.config
             places = self.variables_shared.balanced(config)
             optimizers.follow([shared[i] for i in places])
-        self._every = getattr(balancer.config, "every", 1)
+        self._every = solves_each(balancer)
         self._last = self._last_weights()
         self.train_chunk = tf.function(self._train_chunk, autograph=False)
         self._eager_step = tf.function(self.train_step, autograph=False)
@@ -159,7 +160,7 @@ class Trainer(tf.Module):
         self.balancer.last_weights = self.balancer.state(
             "last_weights", tf.ones([groups, self.balancer.count])
         )
-        last = OfLastWeights(
+        last = between_solutions(
             self.balancer, self.variables_shared, self.balancer.last_weights
         )
         return within_reach(last, self.control)
@@ -211,7 +212,9 @@ class Trainer(tf.Module):
         passed = Forward(tf.unstack(own), penalty, cut, stats)
         found: Found = gradients(passed)
         if keep:
-            self.balancer.last_weights.assign(found.group_weights)
+            last = self.balancer.last_weights
+            # A task without labels in this batch may have some in the next.
+            last.assign(tf.where(found.stats.present, found.group_weights, last))
         self.optimizers.apply(found.gradients, step, active)
         if self.balancer.needs_new_losses:
             with frozen_statistics():

@@ -85,18 +85,14 @@ def test_weights_go_with_their_tasks(name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_task_without_labels_changes_nothing(name: str) -> None:
-    """Neither weights of the others nor its own state: as if it did not exist."""
+    """The others' weights are as if it did not exist; that its state rests is in
+    `tfmtl.testing.balancers`."""
     whole, part = made(name, 3), made(name, 2)
     both = [True, True, False]
     for step in range(4):
         gradients = drawn(3, step)
-        before = {v.name: v.numpy() for v in whole.variables}
         found = weights_of(whole, gradients, present=both, step=step)
         assert found[2] == 0
-        for variable in whole.variables:
-            np.testing.assert_array_equal(
-                variable.numpy()[..., 2], before[variable.name][..., 2]
-            )
         if name in ("PCGrad", "GradVac"):
             continue  # Two tasks draw other orders than three.
         wanted = weights_of(part, gradients[:2], step=step)

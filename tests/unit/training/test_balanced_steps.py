@@ -15,7 +15,7 @@ from tfmtl.balance import DCB, FAMO, AdaTask, Equal, GradNorm, TaskInfo
 from tfmtl.errors import ConfigError
 from tfmtl.layers.statistics import frozen_statistics
 from tfmtl.optim import OptimizerGroups
-from tfmtl.schema.experiment import OptimizerSpec
+from tfmtl.schema.experiment import OptimizerSpec, RegularizationSpec
 from tfmtl.testing.conformance import ModelConformance
 from tfmtl.training.trainer import Trainer, forward
 
@@ -30,6 +30,11 @@ def mmoe() -> Any:
 @pytest.fixture(scope="module")
 def star() -> Any:
     return stirred("STAR")
+
+
+def size(moved: dict[str, np.ndarray], names: Any) -> float:
+    """The norm of some variables' moves together."""
+    return float(np.sqrt(sum((moved[n] ** 2).sum() for n in names)))
 
 
 def trainer_of(model: Any, kind: Any, spec: dict[str, Any], **config: Any) -> Trainer:
@@ -170,10 +175,16 @@ class TestAdaTask:
         slow = trainer_of(
             mmoe, AdaTask, {"class": "Adam", "learning_rate": 0.4, "schedule": schedule}
         )
-        clipped = moves(trainer_of(mmoe, AdaTask, {"clip_norm": 1e-3}), batch)
         shared = [n for n, k in kinds(mmoe).items() if k in ("shared", "embedding")]
-        size = np.sqrt(sum((clipped[n] ** 2).sum() for n in clipped))
-        np.testing.assert_allclose(size, 1e-3, rtol=1e-2)
+        own = sorted(set(plain) - set(shared))
+        norm = 0.5 * size(plain, own)
+        assert norm < 0.1 * size(plain, shared)
+        clipped = moves(trainer_of(mmoe, AdaTask, {"clip_norm": norm}), batch)
+        for names in (shared, own):  # Steps, and gradients: a norm for each.
+            np.testing.assert_allclose(size(clipped, names), norm, rtol=1e-2)
+        clipped = moves(trainer_of(mmoe, AdaTask, {"clip_norm": 2.5 * norm}), batch)
+        for name in own:
+            np.testing.assert_allclose(clipped[name], plain[name], rtol=1e-3, atol=1e-6)
         found = moves(slow, batch)
         for name in shared:
             np.testing.assert_allclose(
@@ -187,6 +198,22 @@ class TestAdaTask:
                 decayed[name], plain[name] + 0.1 * values[name], rtol=1e-3, atol=1e-5
             )
         assert kernels
+
+    def test_without_any_label_all_that_is_followed_rests(self) -> None:
+        penalised = RegularizationSpec(embedding_std=0.3, embedding_l2=0.1)
+        model = suite("SharedBottom").make(regularization=penalised)
+        batch = ModelConformance.tiny().batch
+        nothing = batch._replace(mask=tf.zeros_like(batch.mask))
+        _, penalty = per_task(model, nothing)
+        followed = [n for n, k in kinds(model).items() if k in ("shared", "embedding")]
+        assert any(np.abs(penalty[n]).max() > 0 for n in followed)
+        trainer = trainer_of(model, AdaTask, {})
+        moves(trainer, batch)
+        before = [v.numpy() for v in trainer.balancer.variables]
+        found = moves(trainer, nothing)
+        assert all(np.all(found[n] == 0) for n in followed)
+        for variable, value in zip(trainer.balancer.variables, before):
+            np.testing.assert_array_equal(variable, value)
 
     def test_slots_are_t_sets_and_the_optimizers_hold_none(self, mmoe: Any) -> None:
         trainer = trainer_of(mmoe, AdaTask, {"class": "Adam"})

@@ -10,19 +10,29 @@ import pytest
 from tests.conformance.catalogue import ENTRIES
 from tfmtl._keras import tf
 from tfmtl.balance import (
+    DCB,
+    MGDAUB,
     BalancerConfig,
+    CombinationConfig,
     CutCombination,
     Equal,
     GradientCombination,
     GradientConfig,
     GradientWeighting,
+    GradVac,
+    MetaBalance,
     TaskInfo,
 )
 from tfmtl.balance.gram import weighted_sum
+from tfmtl.errors import ConfigError
 from tfmtl.models import MODELS
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.experiment import OptimizerSpec
 from tfmtl.testing.conformance import ModelConformance
+from tfmtl.testing.tiny import DATASET
+from tfmtl.training import between as last_weights
+from tfmtl.training import gradients
+from tfmtl.training.gradients import differentiate
 from tfmtl.training.trainer import Trainer, forward
 
 NAMES = ("SharedBottom", "MMoE", "STAR", "ExpertFusion")
@@ -75,8 +85,10 @@ class ConstantCut(CutCombination):
         return [tf.tensordot(weights, g, 1) for g in gradients], weights
 
 
-def suite(name: str) -> Any:
+def suite(name: str, dataset: dict[str, Any] | None = None) -> Any:
     entry: dict[str, Any] = {"model": MODELS[name], **ENTRIES[name]}
+    if dataset is not None:
+        entry["dataset"] = dataset
     return type("Suite", (ModelConformance,), entry)
 
 
@@ -90,9 +102,9 @@ def mmoe() -> Any:
     return stirred("MMoE")
 
 
-def stirred(name: str) -> Any:
+def stirred(name: str, dataset: dict[str, Any] | None = None) -> Any:
     """A model with every variable moved off its start."""
-    made = suite(name).make()
+    made = suite(name, dataset).make()
     draw = np.random.default_rng(0)
     for variable in made.trainable_variables:
         variable.assign_add(draw.normal(0, 0.1, variable.shape))
@@ -258,6 +270,59 @@ def test_the_gram_matrix_is_that_of_the_probed_variables(mmoe: Any) -> None:
         )
 
 
+PLAIN: dict[str, Any] = {
+    "features": [f for f in DATASET["features"] if f["name"] in ("user", "price")],
+    "vocabularies": {},
+    "scenario": None,
+}
+"""Data whose features have no dense variables of their own."""
+
+
+@pytest.fixture(scope="module", params=["ESMM", "AITM"])
+def funnel(request: Any) -> Any:
+    """Of a funnel's models, whose dense shared variables `like` does not reach."""
+    return stirred(request.param, PLAIN)
+
+
+@pytest.fixture(scope="module")
+def batch_of_funnel() -> Any:
+    return suite("ESMM", PLAIN).tiny().batch
+
+
+def test_a_task_outside_the_funnel_is_compared_by_the_tables(
+    funnel: Any, batch_of_funnel: Any
+) -> None:
+    batch = batch_of_funnel
+    tasks, _ = per_task(funnel, batch)
+    kind = kinds(funnel)
+    dense = [n for n in kind if kind[n] == "shared"]
+    assert dense and all(np.all(tasks[1][n] == 0) for n in dense)
+    trainer = trainer_of(funnel, Constant)
+    assert_moves(moves(trainer, batch), expected(funnel, batch))
+    names = [n for n in kind if kind[n] in ("shared", "embedding")]
+    flat = np.stack([np.concatenate([g[n].ravel() for n in names]) for g in tasks])
+    np.testing.assert_allclose(
+        trainer.balancer.gramian[0], flat @ flat.T, rtol=1e-4, atol=1e-9
+    )
+
+
+def test_only_what_gets_the_weights_is_compared_for_a_task_outside(
+    funnel: Any, batch_of_funnel: Any
+) -> None:
+    for config, hidden in (({"embedding": "sum"}, False), ({}, True)):
+        batch = batch_of_funnel
+        if hidden:
+            batch = batch._replace(mask=batch.mask & tf.constant([True, False, True]))
+        tasks, _ = per_task(funnel, batch)
+        trainer = trainer_of(funnel, Constant, **config)
+        moves(trainer, batch)
+        names = [n for n, k in kinds(funnel).items() if k == "shared"]
+        flat = np.stack([np.concatenate([g[n].ravel() for n in names]) for g in tasks])
+        found = trainer.balancer.gramian.numpy()[0]
+        np.testing.assert_allclose(found, flat @ flat.T, rtol=1e-4, atol=1e-9)
+        assert found[1, 1] == 0 < found[0, 0]
+
+
 def test_between_solutions_the_last_weights_serve(mmoe: Any) -> None:
     batch = ModelConformance.tiny().batch
     every = trainer_of(mmoe, Constant, every=2)
@@ -270,6 +335,89 @@ def test_between_solutions_the_last_weights_serve(mmoe: Any) -> None:
     wanted = {n: sum(g[n] for g in tasks) + penalty[n] for n in penalty}
     assert_moves(moves(every, batch), wanted)
     mmoe.step.assign(0)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "tensor"])
+def test_between_solutions_each_group_has_its_last_weights(
+    mmoe: Any, granularity: str
+) -> None:
+    batch = ModelConformance.tiny().batch
+    trainer = trainer_of(
+        mmoe, Owning, every=2, granularity=granularity, embedding="sum"
+    )
+    last = trainer.balancer.last_weights
+    weights = np.random.default_rng(1).normal(size=last.shape)
+    assert len(weights) >= 3
+    last.assign(weights)
+    mmoe.step.assign(1)
+    wanted = expected(mmoe, batch, ("embedding",), OWN)
+    tasks, penalty = per_task(mmoe, batch)
+    shared = trainer.variables_shared
+    groups = shared.group_of_each(trainer.balancer.config)
+    for v, group in zip(shared.shared, groups):
+        if group is not None:
+            parts = [w * g[v.name] for w, g in zip(weights[group], tasks)]
+            wanted[v.name] = sum(parts) + penalty[v.name]
+    found = moves(trainer, batch)
+    mmoe.step.assign(0)
+    assert_moves(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("config", "solving", "between"),
+    [
+        ({}, 3, 1),
+        ({"embedding": "sum"}, 3, 2),
+        ({"granularity": "layer"}, 3, 3),
+        ({"granularity": "tensor", "embedding": "sum"}, 3, 3),
+    ],
+    ids=["whole", "sum", "layer", "tensor"],
+)
+def test_no_step_between_solutions_takes_more_passes_than_one_that_solves(
+    mmoe: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    config: dict[str, Any],
+    solving: int,
+    between: int,
+) -> None:
+    trainer = trainer_of(mmoe, Constant, every=2, **config)
+    shared = {v.ref() for v in trainer.variables_shared.shared}
+    count = {"solving": 0, "between": 0}
+    current = ""
+
+    def counting(ys: Any, xs: Any, *more: Any, **kept: Any) -> Any:
+        reached = any(isinstance(x, tf.Variable) and x.ref() in shared for x in xs)
+        count[current] += reached
+        return differentiate(ys, xs, *more, **kept)
+
+    def named(name: str, inner: Any) -> Any:
+        def call(forward: Any) -> Any:
+            nonlocal current
+            current = name
+            return inner(forward)
+
+        return call
+
+    for module in (gradients, last_weights):
+        monkeypatch.setattr(module, "differentiate", counting)
+    monkeypatch.setattr(trainer, "_gradients", named("solving", trainer._gradients))
+    monkeypatch.setattr(trainer, "_last", named("between", trainer._last))
+    moves(trainer, ModelConformance.tiny().batch)
+    penalties = 1
+    assert count == {"solving": solving + penalties, "between": between + penalties}
+
+
+def test_a_step_without_its_labels_leaves_a_tasks_last_weight(mmoe: Any) -> None:
+    batch = ModelConformance.tiny().batch
+    hidden = batch._replace(mask=batch.mask & tf.constant([True, False, True]))
+    trainer = trainer_of(mmoe, Constant, every=2)
+    for weight in (1.0, 7.0):
+        last = trainer.balancer.last_weights
+        last.assign([[1.0, weight, 1.0]])
+        moves(trainer, hidden)
+        np.testing.assert_array_equal(last, [[WEIGHTS[0], weight, WEIGHTS[2]]])
+    moves(trainer, batch)
+    np.testing.assert_array_equal(last, WEIGHTS[None])
 
 
 def test_a_task_without_labels_is_left_out() -> None:
@@ -300,3 +448,64 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(Exception, match="fits no shared variable"):
         trainer_of(model, Constant, probe="last_shared", last_shared="nowhere")
     assert BalancerConfig() == BalancerConfig()
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "message"),
+    [
+        (GradientConfig, {"granularity": "layer"}, "probe='.*', .*'layer'"),
+        (GradientConfig, {"gradients": "representation"}, "`probe` other than"),
+        (MGDAUB.Config, {}, "gradients='representation'"),
+        (GradVac.Config, {}, "granularity='layer'"),
+        (DCB.Config, {}, "granularity='layer'"),
+        (MetaBalance.Config, {"target": "click"}, "granularity='tensor'"),
+    ],
+)
+def test_a_probe_that_would_be_ignored_is_refused(
+    kind: Any, config: dict[str, Any], message: str
+) -> None:
+    kind(**config)
+    kind(**kind(**config).model_dump())  # `probe: shared` is what there is.
+    for probe in ("last_shared", "shared+embedding"):
+        with pytest.raises(ValueError, match=message):
+            kind(**config, probe=probe)
+    if kind is not MGDAUB.Config:
+        whole = {"gradients": "full", "granularity": "whole"}
+        kind(**(config | whole), probe="last_shared", last_shared="x")
+    with pytest.raises(ValueError, match=r"`last_shared` needs .*'x', probe='shared'"):
+        kind(**config, last_shared="x")
+
+
+class Elsewhere(ConstantCombination):
+    """Settings of balancers that find weights, which it does not."""
+
+    Config = GradientConfig
+
+
+class Often(ConstantCombination):
+    """A setting of its own that is called as one of others."""
+
+    class Config(CombinationConfig):
+        every: int = 3
+
+
+def test_a_combination_has_no_settings_of_a_solution(mmoe: Any) -> None:
+    for name, value in {
+        "every": 2,
+        "gradients": "representation",
+        "granularity": "layer",
+        "probe": "last_shared",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}\n  Extra inputs"):
+            ConstantCombination.Config(**{name: value})
+        with pytest.raises(ConfigError, match=f"config.{name}` is for.* {value!r}"):
+            trainer_of(mmoe, Elsewhere, **{name: value})
+    assert ConstantCombination.Config(embedding="sum")
+    trainer_of(mmoe, Elsewhere, embedding="sum")
+    batch = ModelConformance.tiny().batch
+    assert_moves(moves(trainer_of(mmoe, Often), batch, 2), _twice(mmoe, batch))
+
+
+def _twice(mmoe: Any, batch: Any) -> dict[str, Any]:
+    """Two steps of the same balancer without that setting."""
+    return moves(trainer_of(mmoe, ConstantCombination), batch, 2)

@@ -18,7 +18,7 @@ from tests.unit.training.test_gradients import (
     suite,
 )
 from tfmtl._keras import tf
-from tfmtl.balance import Equal, Fixed, TaskInfo
+from tfmtl.balance import BALANCERS, Balancer, Equal, Fixed, LossWeighting, TaskInfo
 from tfmtl.errors import ConfigError
 from tfmtl.optim import OptimizerGroups
 from tfmtl.schema.control import TaskControlSpec
@@ -100,6 +100,32 @@ def test_a_task_is_clipped_on_shared_variables_before_it_is_weighed(
         np.testing.assert_allclose(np.sqrt(gram[1, 1]), like, rtol=1e-4)
 
 
+class Norms(Equal):
+    """Equal weights; remembers the norms of the last shared layer's gradients."""
+
+    needs_gramian = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.norms = self.state("norms", tf.zeros([self.count], tf.float64))
+
+    def weigh(self, stats: Any) -> Any:
+        self.norms.assign(tf.sqrt(tf.linalg.diag_part(stats.gramian[0])))
+        return super().weigh(stats)
+
+
+def test_a_balancer_of_losses_sees_the_norms_of_clipped_gradients(
+    mmoe: Any, gradients: Any
+) -> None:
+    norm = norm_on_shared(mmoe, gradients[0][1])
+    made = trainer(mmoe, Norms, {}, like={"clip_norm": norm / 4})
+    moves(made, ModelConformance.tiny().batch)
+    names = [v.name for v in made.variables_shared.probed("last_shared", None)]
+    norms = [np.sqrt(sum((g[n] ** 2).sum() for n in names)) for g in gradients[0]]
+    wanted_norms = norms * np.array([1.0, 0.25, 1.0])
+    np.testing.assert_allclose(made.balancer.norms, wanted_norms, rtol=1e-4)
+
+
 def norms_at_cut(model: Any, batch: Any) -> np.ndarray:
     """Norms of the tasks' gradients by the activations, each with the others held."""
 
@@ -154,6 +180,47 @@ def test_a_task_of_own_reach_moves_its_own_variables_alone(
     own = [n for n, owner in owners(mmoe).items() if owner == "like"]
     assert own and all(np.abs(expected[n]).max() > 0 for n in own)
     assert_moves(found, expected)
+
+
+WEIGHTED = {"own": "weighted"}
+OWNERS = [
+    ("DB-MTL", {}, 0, "log"),
+    ("DB-MTL", {"beta": 0.0}, 0, "log"),
+    ("IMTL", {}, 0, "plain"),
+    ("IMTL", {"every": 2}, 1, "plain"),
+    ("Nash-MTL", WEIGHTED, 0, "plain"),
+    ("Nash-MTL", {**WEIGHTED, "gradients": "representation"}, 0, "plain"),
+    ("Nash-MTL", {**WEIGHTED, "every": 2}, 1, "plain"),
+]
+"""Balancer, settings, step, and what a task apart descends: its loss or the log."""
+
+
+def test_every_balancer_with_own_weights_is_tried_apart() -> None:
+    plain = (Balancer.own_weights, LossWeighting.own_weights)
+    overriding = {n for n, b in BALANCERS.items() if b.own_weights not in plain}
+    assert overriding == {name for name, *_ in OWNERS}
+
+
+@pytest.mark.parametrize(("name", "config", "step", "descends"), OWNERS)
+def test_a_task_of_own_reach_trains_under_weights_of_own_parts(
+    mmoe: Any, gradients: Any, name: str, config: Any, step: int, descends: str
+) -> None:
+    batch = ModelConformance.tiny().batch
+    made = trainer(mmoe, BALANCERS[name], config, like={"reach": "own"})
+    if step:  # Between two solutions; `like` was absent when they were found.
+        made.balancer.last_weights.assign([[0.5, 0.0, 2.0]])
+    mmoe.step.assign(step)
+    tasks, penalty = gradients
+    factor = 1.0
+    if descends == "log":
+        losses, *_ = forward(mmoe, ModelConformance.losses(mmoe), batch)
+        factor = 1.0 / losses.numpy()[1]
+    found = moves(made, batch)
+    mmoe.step.assign(0)
+    own = [n for n, owner in owners(mmoe).items() if owner == "like"]
+    assert own and all(np.abs(tasks[1][n]).max() > 1e-3 for n in own)
+    wanted_moves = {n: factor * tasks[1][n] + penalty[n] for n in own}
+    assert_moves(found, wanted_moves)
 
 
 def test_outside_its_steps_a_task_moves_nothing(mmoe: Any, gradients: Any) -> None:
