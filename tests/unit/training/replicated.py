@@ -49,6 +49,7 @@ class EqualProjections(GradientWeighting):
 CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "equal": (Equal, {}, {"weight_decay": 0.1, "clip_norm": 0.5}),
     "full": (EqualProjections, {"gradients": "full", "probe": "shared+embedding"}, {}),
+    "dense": (EqualProjections, {}, {}),  # tables under a condition
     "representation": (EqualProjections, {"gradients": "representation"}, {}),
     "famo": (FAMO, {}, {}),
     "graddrop": (GradDrop, {}, {}),

@@ -19,7 +19,7 @@ from tfmtl.testing.conformance import ModelConformance
 from tfmtl.training.replicas import any_over_replicas, mean_over_replicas
 
 SCRIPT = pathlib.Path(__file__).with_name("replicated.py")
-CASES = ("equal", "full", "representation", "famo", "graddrop", "adatask")
+CASES = ("equal", "full", "dense", "representation", "famo", "graddrop", "adatask")
 
 
 @pytest.fixture(scope="module")
