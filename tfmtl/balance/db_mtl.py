@@ -66,7 +66,8 @@ class DBMTL(GradientCombination):
     Keeps one average per task of each dense shared variable. An average of an embedding
     table's gradient would be as large as the table, times T, and every row would move
     at every step: tables get this step's gradients, with the weights that the averages
-    of the dense variables give; of a model without any, the tables' own norms decide.
+    of the dense variables give; of a model without any, or in a step where a task
+    reaches none of them, the tables' own norms decide.
     """
 
     Config = DBMTLConfig
@@ -91,6 +92,13 @@ class DBMTL(GradientCombination):
         if self.config.beta:
             self._average(scaled, present)
         norms = norms_of(gram_matrix([scaled[i] for i in self._dense] or scaled))
+        # The dense shared variables of a funnel may be one task's tower: in steps where
+        # a task reaches none of them, tables are compared, too.
+        norms = tf.cond(
+            tf.reduce_any(present & (norms < VANISHED)),
+            lambda: norms_of(gram_matrix(scaled)),
+            lambda: norms,
+        )
         used = present & (norms >= VANISHED)
         weights = tf.cast(equal_norm_weights(norms, used), tf.float32)
         return [weighted_sum(row, weights) for row in scaled], weights * logs

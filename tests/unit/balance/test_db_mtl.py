@@ -68,6 +68,30 @@ def test_a_loss_without_a_logarithm_is_left_out() -> None:
     np.testing.assert_array_equal(balancer.steps, [0, 1, 1])
 
 
+def test_a_task_that_reaches_the_tables_alone_is_compared_by_them() -> None:
+    """As one outside a funnel, whose dense shared variables are others' towers."""
+    balancer = make(2, beta=0.0)
+    variables = [tf.Variable(tf.zeros([2])), tf.Variable(tf.zeros([3, 1]))]
+    balancer.prepare(variables, [False, True])
+
+    @tf.function
+    def weights(second: object) -> object:
+        table = [
+            tf.IndexedSlices(
+                tf.constant([[v]]), tf.constant([row]), tf.constant([3, 1])
+            )
+            for v, row in ((4.0, 0), (0.5, 2))
+        ]
+        there = tf.constant([True, True])
+        stats = TaskStats(tf.constant([1.0, 1.0]), there, tf.constant(0, tf.int64))
+        dense = [tf.constant([3.0, 0.0]), second]
+        return balancer.combine(stats, [dense, table])[1]
+
+    # Norms of 5 and 0.5 with the table, and of 3 and 3 without it.
+    np.testing.assert_allclose(weights(tf.constant([0.0, 0.0])), [1, 10], rtol=1e-5)
+    np.testing.assert_allclose(weights(tf.constant([0.0, 3.0])), [1, 1], rtol=1e-5)
+
+
 def test_without_memory_shared_gradients_are_balanced_and_heads_descend_logs() -> None:
     found = Tiny(make(beta=0.0), TARGETS)()
     logs = found.per_task / found.losses[:, None]
