@@ -36,6 +36,7 @@ from tfmtl.schema import (
     split,
     task,
     tuning,
+    tuning_parts,
 )
 
 PAGE = pathlib.Path(__file__).parent / "experiment.md"
@@ -105,9 +106,9 @@ _SECTIONS: tuple[tuple[str, tuple[type[pydantic.BaseModel], ...]], ...] = (
             ranges.IntDimension,
             dimension.ChoiceDimension,
             dimension.BooleanDimension,
-            tuning.PruningSpec,
-            tuning.HyperbandSpec,
-            tuning.RivalSpec,
+            tuning_parts.PruningSpec,
+            tuning_parts.HyperbandSpec,
+            tuning_parts.RivalSpec,
         ),
     ),
 )
@@ -135,9 +136,9 @@ _TITLES = {
     sampling.SamplingSpec: "`dataset.sampling`",
     calibration.CalibrationSpec: "`calibration`",
     tuning.TuningSpec: "`tuning`",
-    tuning.PruningSpec: "`tuning.pruning`",
-    tuning.HyperbandSpec: "`tuning.hyperband`",
-    tuning.RivalSpec: "`tuning.rival`",
+    tuning_parts.PruningSpec: "`tuning.pruning`",
+    tuning_parts.HyperbandSpec: "`tuning.hyperband`",
+    tuning_parts.RivalSpec: "`tuning.rival`",
 }
 
 _EXPRESSIONS = """\

@@ -221,8 +221,7 @@ class GradientWeighting(Balancer):
         return tf.cast(tf.stack(rows), tf.float32)
 
     def _weigh_group(self, group: int, gramian: Any, stats: TaskStats) -> Any:
-        norms = tf.sqrt(tf.maximum(tf.linalg.diag_part(gramian), 0.0))
-        usable = stats.present & (norms >= VANISHED)
+        usable = stats.present & has_gradient(gramian)
         chosen = tf.cast(tf.where(usable)[:, 0], tf.int32)  # [n]
         zeros = tf.zeros([self.count], tf.float64)
 
@@ -251,6 +250,12 @@ class GradientWeighting(Balancer):
 
 VANISHED = 1e-12
 """A gradient whose norm is smaller counts as none."""
+
+
+def has_gradient(gramian: Any) -> Any:
+    """[T] bool: whose gradient does not count as none, by inner products [T, T]."""
+    squared = tf.maximum(tf.linalg.diag_part(gramian), 0.0)
+    return tf.sqrt(squared) >= VANISHED
 
 
 class GradientCombination(Balancer):
@@ -322,4 +327,5 @@ __all__ = [
     "LossWeighting",
     "TaskInfo",
     "TaskStats",
+    "has_gradient",
 ]

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import (
-    VANISHED,
     BalancerConfig,
     LossWeighting,
     TaskInfo,
     TaskStats,
+    has_gradient,
 )
 from tfmtl.balance.logs import EPSILON
 
@@ -94,9 +94,7 @@ class GradNorm(LossWeighting):
         initial, ready = self._initial(stats)
         # A task that misses the last shared layer would pull the mean norm down in
         # every step, and in the end take all the weight.
-        squares = tf.linalg.diag_part(stats.gramian[0])
-        reached = squares >= VANISHED**2
-        moving = stats.present & ready & reached
+        moving = stats.present & ready & has_gradient(stats.gramian[0])
         self.weights.assign(self._moved(weights, stats, initial, moving))
         return weights
 

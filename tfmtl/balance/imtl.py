@@ -9,8 +9,7 @@ from pydantic import Field
 from tfmtl._keras import tf
 from tfmtl.balance.base import GradientWeighting, TaskInfo, TaskStats
 from tfmtl.balance.config import BalancerConfig, MeanConfig
-from tfmtl.balance.imtl_l import scale_slope
-from tfmtl.balance.logs import usable
+from tfmtl.balance.imtl_l import moved_scales, scale_slope
 from tfmtl.balance.solvers import (
     TINY,
     combined_norm,
@@ -73,8 +72,7 @@ def imtl_l_step(
         [T]; at rest where e^{s_t} L_t = 1.
     """
     slopes = tf.minimum(scale_slope(scales, losses), 1.0)
-    moved = tf.clip_by_value(scales - rate * slopes, -bound, bound)
-    return tf.where(usable(losses, present), moved, scales)
+    return moved_scales(scales, slopes, losses, present, rate, bound)
 
 
 class IMTLG(GradientWeighting):

@@ -21,6 +21,23 @@ def scale_slope(scales: Any, losses: Any) -> Any:
     return tf.exp(scales) * losses - 1.0
 
 
+def moved_scales(
+    scales: Any, slopes: Any, losses: Any, present: Any, rate: float, bound: float
+) -> Any:
+    """s a step down its slope, where that leads to e^s L = 1. [T].
+
+    Args:
+        scales: [T], s.
+        slopes: [T].
+        losses: [T]; where one is not above 0, of which no scale makes a 1, s stays.
+        present: [T] bool; others stay.
+        rate: Of the step.
+        bound: s stays in [-bound, bound].
+    """
+    moved = tf.clip_by_value(scales - rate * slopes, -bound, bound)
+    return tf.where(usable(losses, present), moved, scales)
+
+
 class ImtlLConfig(BalancerConfig):
     """Settings of IMTL-L."""
 
@@ -51,12 +68,13 @@ class ImtlL(LossWeighting):
 
     def weigh(self, stats: TaskStats) -> Any:
         scales = tf.convert_to_tensor(self.scales)
-        slope = scale_slope(scales, stats.losses)
-        moved = tf.clip_by_value(
-            scales - self.config.learning_rate * slope,
-            -self.config.bound,
+        moved = moved_scales(
+            scales,
+            scale_slope(scales, stats.losses),
+            stats.losses,
+            stats.present,
+            self.config.learning_rate,
             self.config.bound,
         )
-        used = usable(stats.losses, stats.present)
-        self.scales.assign(tf.where(used, moved, scales))
+        self.scales.assign(moved)
         return tf.exp(scales)

@@ -122,18 +122,23 @@ def clip_factor(squared: Any, norm: float) -> Any:
     return tf.cast(limit / tf.maximum(length, limit), tf.float32)
 
 
-def clip_task(gradients: Sequence[Any], norm: float, squared: Any = None) -> list[Any]:
+def clip_task(
+    gradients: Sequence[Any], norm: float, squared: Any = None
+) -> tuple[list[Any], Any]:
     """Scales a task's gradients, one a variable, down to a global norm.
 
     Args:
         gradients: One a variable; None where the task does not reach it.
         norm: Of all together, at most.
         squared: Their squared norm, where it is known already.
+
+    Returns:
+        The gradients, and the factor that scaled them.
     """
     if squared is None:
         squared = gram_matrix([(g,) for g in gradients])[0, 0]
     factor = clip_factor(squared, norm)
-    return [scale(g, factor) for g in gradients]
+    return [scale(g, factor) for g in gradients], factor
 
 
 def clip_tasks(
@@ -152,5 +157,5 @@ def clip_tasks(
     for t, norm in enumerate(norms[: len(by_task)]):
         if norm is not None:
             squared = None if gramian is None else gramian[t, t]
-            by_task[t] = clip_task(by_task[t], norm, squared)
+            by_task[t], _ = clip_task(by_task[t], norm, squared)
     return [list(g) for g in zip(*by_task)]

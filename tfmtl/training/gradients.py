@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import (
-    VANISHED,
     Balancer,
     CutCombination,
     GradientCombination,
     GradientWeighting,
     LossWeighting,
     TaskStats,
+    has_gradient,
 )
 from tfmtl.balance.config import GradientConfig
 from tfmtl.balance.gram import add, gram_matrix, scale, weighted_sum
@@ -257,16 +257,11 @@ class OfGradients(StepGradients):
 
         def wider() -> Any:
             found = gram_matrix([per_task[i] for i in weighed])
-            reached = tf.reduce_any(missing & ~_vanished(found))
+            reached = tf.reduce_any(missing & has_gradient(found))
             return tf.where(reached, found, probed)
 
-        missing = present & _vanished(probed)
+        missing = present & ~has_gradient(probed)
         return tf.cond(tf.reduce_any(missing), wider, lambda: probed)[None]
-
-
-def _vanished(gramian: Any) -> Any:
-    """[T] bool: whose gradient counts as none."""
-    return tf.linalg.diag_part(gramian) < VANISHED**2
 
 
 class OfCombination(OfGradients):

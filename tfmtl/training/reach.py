@@ -6,10 +6,10 @@ from typing import Any
 
 from tfmtl._keras import tf
 from tfmtl.balance.base import Balancer, LossWeighting
-from tfmtl.balance.gram import add, gram_matrix, scale
+from tfmtl.balance.gram import add, scale
 from tfmtl.errors import ConfigError
 from tfmtl.training.between import solves_each
-from tfmtl.training.control import TaskControl, clip_factor
+from tfmtl.training.control import TaskControl, clip_task
 from tfmtl.training.gradients import (
     Forward,
     Found,
@@ -39,9 +39,7 @@ class OfClippedLosses(OfWeightedLosses):
             if norm is not None:
                 passed = differentiate([forward.losses[task]], shared)
                 found = mean_over_replicas(passed)
-                squared = gram_matrix([(g,) for g in found])[0, 0]
-                factors[task] = clip_factor(squared, norm)
-                clipped[task] = [scale(g, factors[task]) for g in found]
+                clipped[task], factors[task] = clip_task(found, norm)
         # A balancer that looks at norms sees the gradients that count.
         weights, stats = self._weighed(forward, tf.stack(factors))
         weighted = [weights[t] * loss for t, loss in enumerate(forward.losses)]

@@ -192,13 +192,23 @@ def _rival(
     best, one = winner(retrained, goal, "rival"), winner(retrained, goal)
     if best is None or one is None:
         return None
+    gains = _gains(one, best, shown)
+    return {"label": best.label, "trials": best.trials, "gain": gains}
+
+
+def _gains(
+    one: Retrained, other: Retrained | None, shown: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Split to metric to what one has over another; empty where there is no other."""
     gains: dict[str, dict[str, Any]] = {split: {} for split in _SPLITS}
+    if other is None or other is one:
+        return gains
     for split in _SPLITS:
         for name in shown:
-            gain = paired_gain(one, best, name, split)
+            gain = paired_gain(one, other, name, split)
             if gain is not None:
                 gains[split][name] = dataclasses.asdict(gain)
-    return {"label": best.label, "trials": best.trials, "gain": gains}
+    return gains
 
 
 def _top(records: Sequence[TrialRecord], goal: Goal) -> list[dict[str, Any]]:
@@ -235,7 +245,6 @@ def _row(
     """One of the retrained: metrics over seeds, gains, cost."""
     over = _control(retrained, control)
     found: dict[str, dict[str, Any]] = {split: {} for split in _SPLITS}
-    gains: dict[str, dict[str, Any]] = {split: {} for split in _SPLITS}
     for split in _SPLITS:
         for name in shown:
             values = one.by_seed(name, split)
@@ -246,11 +255,6 @@ def _row(
                 "sd": deviation(list(values.values())),
                 "by_seed": {str(seed): value for seed, value in values.items()},
             }
-            if over is None or over is one:
-                continue
-            gain = paired_gain(one, over, name, split)
-            if gain is not None:
-                gains[split][name] = dataclasses.asdict(gain)
     means = one.means()
     known = set(goal.metrics) <= set(means)
     tuned = one.kind == "tuned"
@@ -266,7 +270,7 @@ def _row(
         "score": goal.score(means) if known else None,
         "validation": found["validation"],
         "test": found["test"],
-        "gain": gains,
+        "gain": _gains(one, over, shown),
         "trials": (counts["total"] if tuned else 0)
         if one.trials is None
         else one.trials,

@@ -52,6 +52,10 @@ class Candidate:
     trials: int | None = None
     spent: float | None = None
 
+    def run(self, seed: int) -> pathlib.Path:
+        """The run directory of a seed."""
+        return self.folder / f"seed-{seed}"
+
 
 def with_balancer(experiment: Experiment, name: str) -> Experiment:
     """The experiment with another balancer, by its defaults."""
@@ -86,7 +90,7 @@ def train_again(
     failed: dict[str, dict[int, str]] = {c.label: {} for c in candidates}
     for seed in seeds:
         for candidate in candidates:
-            run = candidate.folder / f"seed-{seed}"
+            run = candidate.run(seed)
             try:
                 found = train_one(candidate.experiment, seed, datasets, run, session)
                 runs[candidate.label].append(found)

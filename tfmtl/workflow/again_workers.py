@@ -36,7 +36,7 @@ def train_by_workers(
     """
     who = search.processes
     assert who.command is not None
-    runs = [(c, c.folder / f"seed-{seed}", seed) for seed in seeds for c in candidates]
+    runs = [(c, c.run(seed), seed) for seed in seeds for c in candidates]
     jobs = [
         {
             "run": str(run.relative_to(search.path)),
